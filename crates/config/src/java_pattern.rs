@@ -83,12 +83,7 @@ pub fn parse(pattern: &str) -> Result<Vec<PatternPart>, PatternError> {
             }
             '{' | '}' | '#' => {
                 let hint = Some(format!("put it in single quotes: '{first}'"));
-                return Err(error(
-                    start,
-                    1,
-                    format!("`{first}` is reserved in a date pattern"),
-                    hint,
-                ));
+                return Err(error(start, 1, format!("`{first}` is reserved in a date pattern"), hint));
             }
             other => {
                 let mut buffer = [0; 4];
@@ -106,8 +101,7 @@ pub fn parse(pattern: &str) -> Result<Vec<PatternPart>, PatternError> {
 
 /// The innermost section that is open.
 fn top(open: &mut [Vec<PatternPart>]) -> &mut Vec<PatternPart> {
-    open.last_mut()
-        .expect("the outermost section is never closed")
+    open.last_mut().expect("the outermost section is never closed")
 }
 
 fn close(open: &mut Vec<Vec<PatternPart>>) {
@@ -129,27 +123,14 @@ fn literal(parts: &mut Vec<PatternPart>, text: &str) {
 /// A run of letters from `at`, with the padding that may stand before it; and the offset after it.
 fn field(pattern: &str, at: usize) -> Result<(PatternField, usize), PatternError> {
     let (letter, count, mut end) = run(pattern, at);
-    let mut field = PatternField {
-        letter,
-        count,
-        pad: 0,
-    };
+    let mut field = PatternField { letter, count, pad: 0 };
     let mut from = at;
     if letter == 'p' {
         if !pattern[end..].starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return Err(error(
-                at,
-                count,
-                "`p` pads the letters that follow it, and none do",
-                None,
-            ));
+            return Err(error(at, count, "`p` pads the letters that follow it, and none do", None));
         }
         let (letter, letters, after) = run(pattern, end);
-        field = PatternField {
-            letter,
-            count: letters,
-            pad: count,
-        };
+        field = PatternField { letter, count: letters, pad: count };
         (from, end) = (end, after);
     }
     check(field, from)?;
@@ -180,10 +161,7 @@ fn check(field: PatternField, at: usize) -> Result<(), PatternError> {
         other => return Err(unknown(other, count, at)),
     };
     if pad > limits::PATTERN_PAD_MAX {
-        let message = format!(
-            "a padding of {pad}; the most is {}",
-            limits::PATTERN_PAD_MAX
-        );
+        let message = format!("a padding of {pad}; the most is {}", limits::PATTERN_PAD_MAX);
         return Err(error(at.saturating_sub(pad), pad, message, None));
     }
     if allowed.iter().any(|range| range.contains(&count)) {
@@ -191,37 +169,21 @@ fn check(field: PatternField, at: usize) -> Result<(), PatternError> {
     }
     let ranges: Vec<String> = allowed
         .iter()
-        .map(|r| {
-            if r.start() == r.end() {
-                r.start().to_string()
-            } else {
-                format!("{} to {}", r.start(), r.end())
-            }
-        })
+        .map(|r| if r.start() == r.end() { r.start().to_string() } else { format!("{} to {}", r.start(), r.end()) })
         .collect();
-    let message = format!(
-        "the letter `{letter}` stands {count} times; Java takes {}",
-        ranges.join(" or ")
-    );
+    let message = format!("the letter `{letter}` stands {count} times; Java takes {}", ranges.join(" or "));
     Err(error(at, count, message, None))
 }
 
 fn unknown(letter: char, count: usize, at: usize) -> PatternError {
     let hint = match letter {
         'T' | 't' => Some("text goes in single quotes: 'T'".to_owned()),
-        'F' | 'g' | 'v' | 'B' => {
-            Some("Java versions disagree on this letter; it is not supported".to_owned())
-        }
+        'F' | 'g' | 'v' | 'B' => Some("Java versions disagree on this letter; it is not supported".to_owned()),
         'I' | 'i' => Some("the minute is `mm`".to_owned()),
         'f' => Some("the fraction of a second is `SSS`".to_owned()),
         _ => Some("text goes in single quotes, as in 'year='yyyy".to_owned()),
     };
-    error(
-        at,
-        count,
-        format!("`{letter}` is no letter of a date pattern"),
-        hint,
-    )
+    error(at, count, format!("`{letter}` is no letter of a date pattern"), hint)
 }
 
 /// A text in single quotes from `at`; `''` is one quote, in the text and alone.
@@ -235,31 +197,14 @@ fn quoted(pattern: &str, at: usize) -> Result<(String, usize), PatternError> {
             text.push('\'');
         } else {
             let end = at + 1 + offset + 1;
-            return Ok((
-                if text.is_empty() {
-                    "'".to_owned()
-                } else {
-                    text
-                },
-                end,
-            ));
+            return Ok((if text.is_empty() { "'".to_owned() } else { text }, end));
         }
     }
-    Err(error(
-        at,
-        pattern.len() - at,
-        "a single quote is opened and not closed",
-        None,
-    ))
+    Err(error(at, pattern.len() - at, "a single quote is opened and not closed", None))
 }
 
 fn error(at: usize, len: usize, message: impl fmt::Display, hint: Option<String>) -> PatternError {
-    PatternError {
-        at,
-        len,
-        message: message.to_string(),
-        hint,
-    }
+    PatternError { at, len, message: message.to_string(), hint }
 }
 
 #[cfg(test)]
@@ -269,11 +214,7 @@ mod tests {
     use super::*;
 
     fn f(letter: char, count: usize) -> PatternPart {
-        PatternPart::Field(PatternField {
-            letter,
-            count,
-            pad: 0,
-        })
+        PatternPart::Field(PatternField { letter, count, pad: 0 })
     }
     fn l(text: &str) -> PatternPart {
         PatternPart::Literal(text.to_owned())
@@ -281,16 +222,7 @@ mod tests {
 
     #[test]
     fn the_default_prefix_is_four_fields_and_slashes() {
-        let expected = vec![
-            f('y', 4),
-            l("/"),
-            f('M', 2),
-            l("/"),
-            f('d', 2),
-            l("/"),
-            f('H', 2),
-            l("/"),
-        ];
+        let expected = vec![f('y', 4), l("/"), f('M', 2), l("/"), f('d', 2), l("/"), f('H', 2), l("/")];
         assert_eq!(parse("yyyy/MM/dd/HH/"), Ok(expected));
     }
 
@@ -300,54 +232,22 @@ mod tests {
         assert_eq!(parse("''"), Ok(vec![l("'")]));
         assert_eq!(parse("'o''clock'"), Ok(vec![l("o'clock")]));
         assert_eq!(parse("''''"), Ok(vec![l("'")]));
-        assert_eq!(
-            parse("'a''"),
-            parse("'a''").map_err(|e| PatternError { at: 0, ..e })
-        );
+        assert_eq!(parse("'a''"), parse("'a''").map_err(|e| PatternError { at: 0, ..e }));
         assert!(parse("'open").is_err());
-        assert!(
-            parse("'a''").is_err(),
-            "the second quote is doubled, so the text never ends"
-        );
+        assert!(parse("'a''").is_err(), "the second quote is doubled, so the text never ends");
     }
 
     #[test]
     fn counts_are_those_that_java_allows() {
-        for good in [
-            "y",
-            "yyyyy",
-            "MMMMM",
-            "EEE",
-            "SSSSSSSSS",
-            "DDD",
-            "VV",
-            "zzzz",
-            "OOOO",
-            "XXXXX",
-            "ZZZZZ",
-            "ccc",
-            "p",
-            "",
-        ] {
+        for good in
+            ["y", "yyyyy", "MMMMM", "EEE", "SSSSSSSSS", "DDD", "VV", "zzzz", "OOOO", "XXXXX", "ZZZZZ", "ccc", "p", ""]
+        {
             let taken = parse(good);
             assert_eq!(taken.is_ok(), good != "p", "{good}: {taken:?}");
         }
-        for bad in [
-            "MMMMMM",
-            "ddd",
-            "HHH",
-            "SSSSSSSSSS",
-            "DDDD",
-            "V",
-            "VVV",
-            "zzzzz",
-            "OO",
-            "XXXXXX",
-            "cc",
-            "aa",
-            "WW",
-            "www",
-        ] {
+        for bad in
+            ["MMMMMM", "ddd", "HHH", "SSSSSSSSSS", "DDDD", "V", "VVV", "zzzzz", "OO", "XXXXXX", "cc", "aa", "WW", "www"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse(&"y".repeat(19)).is_ok());
@@ -356,11 +256,7 @@ mod tests {
 
     #[test]
     fn padding_holds_for_the_next_letters() {
-        let padded = PatternPart::Field(PatternField {
-            letter: 'H',
-            count: 1,
-            pad: 3,
-        });
+        let padded = PatternPart::Field(PatternField { letter: 'H', count: 1, pad: 3 });
         assert_eq!(parse("pppH"), Ok(vec![padded]));
         assert!(parse("pp/").is_err());
         assert!(parse("pppp").is_err());
@@ -381,10 +277,7 @@ mod tests {
         let error = parse("yyyy-MM-ddTHH").expect_err("`T` is no pattern letter");
         assert_eq!((error.at, error.len), (10, 1));
         let error = parse("yyyy/{MM}").expect_err("reserved");
-        assert_eq!(
-            (error.at, error.message.as_str()),
-            (5, "`{` is reserved in a date pattern")
-        );
+        assert_eq!((error.at, error.message.as_str()), (5, "`{` is reserved in a date pattern"));
     }
 
     proptest! {

@@ -4,10 +4,7 @@
 
 /// The candidate that `written` most likely stands for: the closest by edits (a swap counts one), when that is at most
 /// a third of its length and at least one letter agrees. Ties go to the first candidate.
-pub(crate) fn nearest<'a>(
-    written: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if written.len() > 64 {
         return None;
     }
@@ -32,11 +29,7 @@ fn fold(name: &str) -> String {
             folded.push('_');
         }
         lower_before = c.is_ascii_lowercase();
-        folded.push(if c == '-' || c == ' ' {
-            '_'
-        } else {
-            c.to_ascii_lowercase()
-        });
+        folded.push(if c == '-' || c == ' ' { '_' } else { c.to_ascii_lowercase() });
     }
     folded
 }

@@ -61,9 +61,7 @@ impl Template {
     pub fn prefix(written: Option<&str>) -> Result<Self, TemplateError> {
         let mut template = parse(written.unwrap_or_default(), Purpose::Prefix)?;
         if !template.has_expression() {
-            template
-                .parts
-                .push(Part::Timestamp(DEFAULT_TIME_PATTERN.to_owned()));
+            template.parts.push(Part::Timestamp(DEFAULT_TIME_PATTERN.to_owned()));
         }
         Ok(template)
     }
@@ -71,10 +69,7 @@ impl Template {
     /// The prefix of error objects: what the user wrote; or, when that has no expression, it with
     /// `<error-output-type>/yyyy/MM/dd/HH/` behind it; or the same behind the prefix of data objects when nothing is
     /// written, which is refused when that prefix has an expression.
-    pub fn error_prefix(
-        written: Option<&str>,
-        prefix: Option<&str>,
-    ) -> Result<Self, TemplateError> {
+    pub fn error_prefix(written: Option<&str>, prefix: Option<&str>) -> Result<Self, TemplateError> {
         let mut template = match written {
             Some(written) => parse(written, Purpose::ErrorPrefix)?,
             None => {
@@ -83,12 +78,8 @@ impl Template {
                 if template.has_expression() {
                     return Err(TemplateError {
                         span: 0..prefix.len(),
-                        message: "a prefix with an expression needs an `error_prefix` beside it"
-                            .to_owned(),
-                        hint: Some(
-                            "for example error_prefix: \"errors/!{firehose:error-output-type}/\""
-                                .to_owned(),
-                        ),
+                        message: "a prefix with an expression needs an `error_prefix` beside it".to_owned(),
+                        hint: Some("for example error_prefix: \"errors/!{firehose:error-output-type}/\"".to_owned()),
                         not_built: false,
                     });
                 }
@@ -98,9 +89,7 @@ impl Template {
         if !template.has_expression() {
             template.parts.push(Part::ErrorOutputType);
             template.parts.push(Part::Literal("/".to_owned()));
-            template
-                .parts
-                .push(Part::Timestamp(DEFAULT_TIME_PATTERN.to_owned()));
+            template.parts.push(Part::Timestamp(DEFAULT_TIME_PATTERN.to_owned()));
         } else if !template.parts.contains(&Part::ErrorOutputType) {
             return Err(TemplateError {
                 span: 0..written.map_or(0, str::len),
@@ -122,9 +111,7 @@ impl Template {
     }
 
     fn has_expression(&self) -> bool {
-        self.parts
-            .iter()
-            .any(|part| !matches!(part, Part::Literal(_)))
+        self.parts.iter().any(|part| !matches!(part, Part::Literal(_)))
     }
 }
 
@@ -146,17 +133,11 @@ impl fmt::Display for Template {
 fn parse(text: &str, purpose: Purpose) -> Result<Template, TemplateError> {
     let length = text.chars().count();
     if length > limits::PREFIX_CHARS_MAX {
-        let message = format!(
-            "{length} characters; a prefix has at most {}",
-            limits::PREFIX_CHARS_MAX
-        );
+        let message = format!("{length} characters; a prefix has at most {}", limits::PREFIX_CHARS_MAX);
         return Err(error(0..text.len(), message));
     }
     if let Some((at, bad)) = text.char_indices().find(|(_, c)| c.is_control()) {
-        return Err(error(
-            at..at + bad.len_utf8(),
-            "a control character in a prefix",
-        ));
+        return Err(error(at..at + bad.len_utf8(), "a control character in a prefix"));
     }
     let mut parts = Vec::new();
     let mut at = 0;
@@ -167,10 +148,7 @@ fn parse(text: &str, purpose: Purpose) -> Result<Template, TemplateError> {
         let Some(end) = text[start..].find('}').map(|offset| start + offset) else {
             return Err(TemplateError {
                 hint: Some("`!{` always begins an expression".to_owned()),
-                ..error(
-                    start..text.len(),
-                    "an expression is opened and not closed by `}`",
-                )
+                ..error(start..text.len(), "an expression is opened and not closed by `}`")
             });
         };
         parts.push(expression(text, start..end + 1, purpose)?);
@@ -198,12 +176,7 @@ fn expression(text: &str, span: Range<usize>, purpose: Purpose) -> Result<Part, 
             Ok(_) => Ok(Part::Timestamp(pattern.to_owned())),
             Err(e) => {
                 let from = body_at + "timestamp:".len() + e.at;
-                Err(TemplateError {
-                    span: from..from + e.len,
-                    message: e.message,
-                    hint: e.hint,
-                    not_built: false,
-                })
+                Err(TemplateError { span: from..from + e.len, message: e.message, hint: e.hint, not_built: false })
             }
         },
         ("firehose", "random-string") => Ok(Part::RandomString),
@@ -211,10 +184,7 @@ fn expression(text: &str, span: Range<usize>, purpose: Purpose) -> Result<Part, 
             Purpose::ErrorPrefix => Ok(Part::ErrorOutputType),
             Purpose::Prefix => Err(TemplateError {
                 hint: Some("it belongs in `error_prefix`".to_owned()),
-                ..error(
-                    span,
-                    "`!{firehose:error-output-type}` has no meaning for data objects",
-                )
+                ..error(span, "`!{firehose:error-output-type}` has no meaning for data objects")
             }),
         },
         ("partitionKeyFromQuery" | "partitionKeyFromLambda", _) => match purpose {
@@ -222,51 +192,33 @@ fn expression(text: &str, span: Range<usize>, purpose: Purpose) -> Result<Part, 
                 not_built: true,
                 ..error(span, format!("`!{{{namespace}:...}}` is not built yet"))
             }),
-            Purpose::ErrorPrefix => Err(error(
-                span,
-                format!("`!{{{namespace}:...}}` cannot stand in an error prefix"),
-            )),
+            Purpose::ErrorPrefix => Err(error(span, format!("`!{{{namespace}:...}}` cannot stand in an error prefix"))),
         },
         _ => {
             let nearest = crate::nearest::nearest(
-                body.split_once(char::is_whitespace)
-                    .map_or(body, |(first, _)| first),
+                body.split_once(char::is_whitespace).map_or(body, |(first, _)| first),
                 EXPRESSIONS.iter().copied(),
             );
             let hint = match nearest {
                 Some(name) => format!("did you mean `!{{{name}}}`?"),
                 None => format!("expected one of {}", known(purpose)),
             };
-            Err(TemplateError {
-                hint: Some(hint),
-                ..error(span, format!("`!{{{body}}}` is no expression"))
-            })
+            Err(TemplateError { hint: Some(hint), ..error(span, format!("`!{{{body}}}` is no expression")) })
         }
     }
 }
 
-const EXPRESSIONS: [&str; 3] = [
-    "firehose:random-string",
-    "firehose:error-output-type",
-    "timestamp:yyyy/MM/dd/",
-];
+const EXPRESSIONS: [&str; 3] = ["firehose:random-string", "firehose:error-output-type", "timestamp:yyyy/MM/dd/"];
 
 fn known(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Prefix => "`!{timestamp:PATTERN}`, `!{firehose:random-string}`",
-        Purpose::ErrorPrefix => {
-            "`!{timestamp:PATTERN}`, `!{firehose:random-string}`, `!{firehose:error-output-type}`"
-        }
+        Purpose::ErrorPrefix => "`!{timestamp:PATTERN}`, `!{firehose:random-string}`, `!{firehose:error-output-type}`",
     }
 }
 
 fn error(span: Range<usize>, message: impl fmt::Display) -> TemplateError {
-    TemplateError {
-        span,
-        message: message.to_string(),
-        hint: None,
-        not_built: false,
-    }
+    TemplateError { span, message: message.to_string(), hint: None, not_built: false }
 }
 
 #[cfg(test)]
@@ -279,33 +231,18 @@ mod tests {
         Template::prefix(Some(text)).map_or_else(|e| format!("error: {e}"), |t| t.to_string())
     }
     fn error_prefix(text: Option<&str>, prefix: Option<&str>) -> String {
-        Template::error_prefix(text, prefix)
-            .map_or_else(|e| format!("error: {e}"), |t| t.to_string())
+        Template::error_prefix(text, prefix).map_or_else(|e| format!("error: {e}"), |t| t.to_string())
     }
 
     #[test]
     fn defaults_are_those_of_firehose() {
-        assert_eq!(
-            Template::prefix(None).expect("default").to_string(),
-            "!{timestamp:yyyy/MM/dd/HH/}"
-        );
-        assert_eq!(
-            prefix("legacy"),
-            "legacy!{timestamp:yyyy/MM/dd/HH/}",
-            "no slash is inserted"
-        );
-        assert_eq!(
-            prefix("a/!{firehose:random-string}/"),
-            "a/!{firehose:random-string}/",
-            "nothing is appended"
-        );
+        assert_eq!(Template::prefix(None).expect("default").to_string(), "!{timestamp:yyyy/MM/dd/HH/}");
+        assert_eq!(prefix("legacy"), "legacy!{timestamp:yyyy/MM/dd/HH/}", "no slash is inserted");
+        assert_eq!(prefix("a/!{firehose:random-string}/"), "a/!{firehose:random-string}/", "nothing is appended");
         let default = "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd/HH/}";
         assert_eq!(error_prefix(None, None), default);
         assert_eq!(error_prefix(None, Some("in/")), format!("in/{default}"));
-        assert_eq!(
-            error_prefix(Some("bad/"), Some("in/")),
-            format!("bad/{default}")
-        );
+        assert_eq!(error_prefix(Some("bad/"), Some("in/")), format!("bad/{default}"));
     }
 
     #[test]
@@ -314,23 +251,16 @@ mod tests {
         assert!(prefix("a!{timestamp:yyyy").starts_with("error: "));
         assert!(prefix("!{timestamp:}").starts_with("error: "));
         assert!(prefix("!{}").starts_with("error: "));
-        assert!(
-            error_prefix(Some("e/!{timestamp:yyyy}/"), None)
-                .starts_with("error: an error prefix with")
-        );
-        assert!(
-            error_prefix(None, Some("!{timestamp:yyyy}/"))
-                .starts_with("error: a prefix with an expression")
-        );
+        assert!(error_prefix(Some("e/!{timestamp:yyyy}/"), None).starts_with("error: an error prefix with"));
+        assert!(error_prefix(None, Some("!{timestamp:yyyy}/")).starts_with("error: a prefix with an expression"));
         assert!(prefix(&"x".repeat(1025)).starts_with("error: "));
     }
 
     #[test]
     fn partition_keys_are_not_built_yet() {
-        let error =
-            Template::prefix(Some("x/!{partitionKeyFromQuery:customer}/")).expect_err("not built");
+        let error = Template::prefix(Some("x/!{partitionKeyFromQuery:customer}/")).expect_err("not built");
         assert!(error.not_built);
-        assert_eq!(error.span, 2..34);
+        assert_eq!(error.span, 2..35);
     }
 
     #[test]
@@ -343,10 +273,7 @@ mod tests {
     #[test]
     fn the_nearest_expression_is_named() {
         let error = Template::prefix(Some("!{firehose:random_string}")).expect_err("unknown");
-        assert_eq!(
-            error.hint.as_deref(),
-            Some("did you mean `!{firehose:random-string}`?")
-        );
+        assert_eq!(error.hint.as_deref(), Some("did you mean `!{firehose:random-string}`?"));
     }
 
     proptest! {
