@@ -1,0 +1,147 @@
+//! The contract of the commit log: the lease table and the commit table, written together.
+//! One call is one request, no retry inside: what an unclear answer means is the protocol's to say.
+
+use async_trait::async_trait;
+
+use crate::clock::Millis;
+use crate::lease::{DestinationId, Fence, LeaseKey, LeaseRow, PendingMode};
+use crate::receipt::{CommitId, Receipt};
+use crate::sequence::Position;
+use crate::write::{self, RowWrite};
+
+/// One shard's part of a commit.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CommitShard {
+    /// The right to commit.
+    pub fence: Fence,
+    /// Where the range begins.
+    pub from: Position,
+    /// When the record at `from` arrived.
+    pub from_arrival: Option<Millis>,
+    /// Where it ends.
+    pub to: Position,
+    /// A commit of the same shard that this process saw DONE and that may not be finalized yet.
+    pub previous: Option<CommitId>,
+}
+
+/// The one decision: ranges and receipt in one transaction, client request token = cid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commit {
+    /// The shards.
+    pub shards: Vec<CommitShard>,
+    /// The receipt, COMMITTED.
+    pub receipt: Receipt,
+}
+
+impl Commit {
+    /// The conditional writes of the lease rows. The receipt is put IF `attribute_not_exists(cid)` beside them.
+    pub fn writes(&self) -> Vec<RowWrite> {
+        let write = |shard: &CommitShard| {
+            write::commit(&write::CommitWrite {
+                fence: &shard.fence,
+                destination: &self.receipt.destination,
+                from: (&shard.from, shard.from_arrival),
+                to: &shard.to,
+                cid: self.receipt.cid,
+                mode: PendingMode::Staged,
+                previous: shard.previous,
+            })
+        };
+        self.shards.iter().map(write).collect()
+    }
+}
+
+/// Finalizes one shard of a published commit.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Finalize {
+    /// The lease.
+    pub lease: LeaseKey,
+    /// The destination.
+    pub destination: DestinationId,
+    /// The commit.
+    pub cid: CommitId,
+    /// Its end.
+    pub to: Position,
+    /// When the record at `to` arrived.
+    pub arrival: Option<Millis>,
+}
+
+impl Finalize {
+    /// The conditional write.
+    pub fn write(&self) -> RowWrite {
+        write::finalize(&self.lease, &self.destination, self.cid, (&self.to, self.arrival))
+    }
+}
+
+/// Adopts the progress of a Java worker.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Adopt {
+    /// The right to write.
+    pub fence: Fence,
+    /// The destination.
+    pub destination: DestinationId,
+    /// `at` as it was read.
+    pub seen: Position,
+    /// The row's checkpoint: the new `at`.
+    pub checkpoint: Position,
+}
+
+impl Adopt {
+    /// The conditional write.
+    pub fn write(&self) -> RowWrite {
+        write::adopt(&self.fence, &self.destination, &self.seen, &self.checkpoint)
+    }
+}
+
+/// Why a write of the log gave no plain yes; named by what the answer proves.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A condition did not hold: nothing was written. `now` is the row as the service showed it (ALL_OLD); `None` if
+    /// the row is gone, or if it was the receipt's own condition that failed.
+    #[error("refused: a condition on {lease:?} does not hold")]
+    Refused {
+        /// The lease whose condition failed; `None` for the receipt.
+        lease: Option<LeaseKey>,
+        /// The row as it is.
+        now: Option<Box<LeaseRow>>,
+    },
+    /// Another write of the same item was under way (TransactionConflict, TransactionInProgress). Nothing was written;
+    /// neither a lost lease nor an unclear answer.
+    #[error("in conflict with another write")]
+    Conflict,
+    /// Throttled: nothing was written.
+    #[error("throttled")]
+    Throttled,
+    /// No answer, or one that proves nothing: it may have been written, or may be written later.
+    #[error("unclear: {cause}")]
+    Unknown {
+        /// What was seen.
+        cause: String,
+    },
+    /// Not permitted, or the table is missing: nothing was written; waited for, with an alarm.
+    #[error("not permitted: {cause}")]
+    Denied {
+        /// What the service said.
+        cause: String,
+    },
+}
+
+/// The lease table and the commit table.
+#[async_trait]
+pub trait CommitLog: Send + Sync + 'static {
+    /// Sends the transaction once.
+    async fn commit(&self, commit: &Commit) -> Result<(), CommitError>;
+    /// Sets the receipt DONE (with its expiry) IF it is COMMITTED. Refused means that it is not.
+    async fn done(&self, cid: CommitId) -> Result<(), CommitError>;
+    /// Reads the receipt, consistently.
+    async fn receipt(&self, cid: CommitId) -> Result<Option<Receipt>, CommitError>;
+    /// Finalizes one shard. Refused means that it no longer carries the commit.
+    async fn finalize(&self, finalize: &Finalize) -> Result<(), CommitError>;
+    /// Adopts a Java worker's progress.
+    async fn adopt(&self, adopt: &Adopt) -> Result<(), CommitError>;
+    /// Reads one lease row, consistently.
+    async fn row(&self, lease: &LeaseKey) -> Result<Option<LeaseRow>, CommitError>;
+    /// One transaction: the receipt becomes RETRACTED IF COMMITTED, and each of `carriers` (rows just read that carry
+    /// the commit) goes back to its `at`, IF it still carries it.
+    async fn retract(&self, receipt: &Receipt, carriers: &[LeaseRow]) -> Result<(), CommitError>;
+}

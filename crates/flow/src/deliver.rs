@@ -1,0 +1,155 @@
+//! The contract of a destination: `batch -> stage -> commit -> publish`.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::batch::Batch;
+use crate::clock::Millis;
+use crate::lease::LeaseKey;
+use crate::receipt::{CommitId, Output, OutputKind, Receipt};
+use crate::sequence::SequenceNumber;
+
+/// How a destination is brought to exactly once, or as near as it allows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Stage invisibly, commit, then publish.
+    Staged,
+    /// Declare the range, then deliver it under that id.
+    Declared,
+    /// Deliver (a repeat changes nothing), then finalize.
+    Idempotent,
+}
+
+/// What one batch may weigh. A batch is cut when any of them is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BatchLimits {
+    /// `buffer.size`: bytes of record data, before encoding.
+    pub size_bytes: u64,
+    /// `buffer.interval`: age of the oldest buffered record.
+    pub interval: Duration,
+    /// Shards in one commit: 32, a lane.
+    pub shards_max: usize,
+}
+
+/// A record that the destination cannot take, with the reason: it becomes a line of an error object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RejectedRecord {
+    /// `error-output-type`, e.g. `format-conversion-failed`.
+    pub output_type: &'static str,
+    /// The error code, e.g. `DataFormatConversion.ParseError`.
+    pub code: String,
+    /// The message, without record content beyond what Firehose itself shows.
+    pub message: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When the record arrived in the stream.
+    pub arrival: Millis,
+    /// The shard.
+    pub lease: LeaseKey,
+    /// The record's sequence number.
+    pub sequence: SequenceNumber,
+    /// Its sub-sequence number.
+    pub sub: u64,
+    /// The record's bytes, as they were read.
+    pub data: Bytes,
+}
+
+/// Outputs that are durable and invisible, and the records that are in none of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Staged {
+    /// One object or load each.
+    pub outputs: Vec<Output>,
+    /// Records that could not be encoded.
+    pub rejected: Vec<RejectedRecord>,
+    /// Date header of the answer that opened the first upload.
+    pub created_at: Option<Millis>,
+}
+
+/// What publishing found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Published {
+    /// Every output is visible.
+    All,
+    /// These outputs are neither visible nor can they be made so: their uploads are gone. `published` says whether at
+    /// least one other output of the commit is visible.
+    Gone {
+        /// What is lost.
+        outputs: Vec<Output>,
+        /// Whether some other output is visible.
+        published: bool,
+    },
+}
+
+/// Why a destination did not do what was asked; named by what the caller must do.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// Try again, not before `after`. Unreachable, throttled, 5xx.
+    #[error("{cause}")]
+    Retry {
+        /// What the destination asked for (Retry-After).
+        after: Option<Duration>,
+        /// What it said.
+        cause: String,
+    },
+    /// This batch, as a whole, will never be taken: it becomes error records. `publish` never answers this.
+    #[error("refused: {cause}")]
+    Reject {
+        /// What it said.
+        cause: String,
+    },
+    /// Wait for a human, with an alarm: not permitted, no such bucket, key disabled. The data is safe.
+    #[error("halted: {cause}")]
+    Halt {
+        /// What it said.
+        cause: String,
+    },
+}
+
+/// A whole small object to be staged beside a batch: error and backup objects.
+#[derive(Clone, Debug)]
+pub struct ExtraObject {
+    /// What it holds.
+    pub kind: OutputKind,
+    /// `!{firehose:error-output-type}` of its prefix.
+    pub output_type: &'static str,
+    /// `-<n>` in its name: further objects of one commit.
+    pub ordinal: u32,
+    /// When the batch was cut.
+    pub cut_at: Millis,
+    /// Arrival of the oldest record in it.
+    pub oldest_arrival: Millis,
+    /// The bytes.
+    pub body: Bytes,
+    /// Records in it.
+    pub records: u64,
+}
+
+/// Where records go. One file a kind; every method is one attempt, the pipeline owns time.
+#[async_trait]
+pub trait Destination: Debug + Send + Sync + 'static {
+    /// How it is brought to exactly once.
+    fn mode(&self) -> Mode;
+
+    /// What one batch may weigh.
+    fn limits(&self) -> BatchLimits;
+
+    /// Asks whether the destination is there and lets us in. Writes no data.
+    async fn probe(&self) -> Result<(), DeliveryError>;
+
+    /// Encodes the batch and puts it where no reader sees it. On an error nothing of it may remain that costs money,
+    /// as far as the destination answers. Cancel-safe in that a dropped call leaves only invisible outputs.
+    async fn stage(&self, cid: CommitId, batch: &Batch) -> Result<Staged, DeliveryError>;
+
+    /// Stages one further object of the same commit: error and backup objects, for every kind of destination.
+    async fn stage_extra(&self, cid: CommitId, object: &ExtraObject)
+    -> Result<(Output, Option<Millis>), DeliveryError>;
+
+    /// Makes every output of a committed receipt visible. Idempotent by its commit id, by anyone, at any time.
+    async fn publish(&self, receipt: &Receipt) -> Result<Published, DeliveryError>;
+
+    /// Throws outputs away. The caller has proven that no receipt will ever name them.
+    async fn discard(&self, dead: &[Output]) -> Result<(), DeliveryError>;
+}

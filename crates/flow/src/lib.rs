@@ -1,0 +1,39 @@
+//! The nouns and the contracts of Standpipe: what flows, and what each stage promises the next.
+//!
+//! `Record -> Chunk -> Batch -> Staged -> Receipt -> Position`: every stage of
+//! `lease -> read -> transform -> batch -> stage -> commit -> publish` is one of these arrows.
+//!
+//! Two things live here besides the nouns, because both the real lease table and the model that explores the
+//! protocol must use the very same ones: the conditional writes of the protocol as data ([`write`]), and what a
+//! worker knows of the leases it holds ([`holding`]).
+//!
+//! Never here: I/O, tokio, a clock, an AWS type.
+
+pub mod batch;
+pub mod chunk;
+pub mod clock;
+pub mod commit;
+pub mod deliver;
+pub mod holding;
+pub mod lease;
+pub mod read;
+pub mod receipt;
+pub mod record;
+pub mod sequence;
+pub mod shard;
+pub mod write;
+
+pub use batch::{Batch, BatchShard, Range};
+pub use chunk::Chunk;
+pub use clock::{Clock, Millis, Random};
+pub use commit::{Adopt, Commit, CommitError, CommitLog, CommitShard, Finalize};
+pub use deliver::{BatchLimits, DeliveryError, Destination, Mode, Published, RejectedRecord, Staged};
+pub use holding::{Holding, Holdings};
+pub use lease::{
+    DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure, WorkerId,
+};
+pub use read::{Read, ReadError, ShardReader};
+pub use receipt::{Checksum, CommitId, Output, OutputKind, Part, Receipt, ReceiptShard, ReceiptState};
+pub use record::Record;
+pub use sequence::{Position, SequenceNumber};
+pub use shard::{ChildShard, HashRange, ShardId};
