@@ -7,7 +7,7 @@ use crate::record::Record;
 use crate::sequence::Position;
 
 /// The part of one shard that a batch covers: the records in `(from, to]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Range {
     /// The lease, and the right to commit under it.
     pub fence: Fence,

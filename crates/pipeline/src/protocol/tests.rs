@@ -1,0 +1,1 @@
+//! Scripted runs of the protocol, one for each rule.
