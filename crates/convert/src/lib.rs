@@ -1,1 +1,23 @@
-//! Placeholder.
+//! `Batch (raw records) -> encoded bytes`: what one object of a destination holds.
+//!
+//! [`Format`] is what the config means; its encoder ([`Encode`]) takes the records of one object one by one and gives
+//! the object's bytes as parts while they come, so that the memory of an object is bounded whatever its size. A record
+//! that the format cannot hold is isolated as a `RejectedRecord` and never stops the others: for every encoder,
+//! accepted + rejected = pushed. The bytes are a function of the records alone.
+//!
+//! Never here: I/O, tokio, a clock, threads, and who stages what.
+
+mod compress;
+mod encode;
+mod failed;
+mod lines;
+mod parts;
+mod schema;
+#[cfg(test)]
+mod testing;
+
+pub use compress::Compression;
+pub use encode::{Delimiter, Encode, EncodeError, Encoded, EncodedObject, Format, Stopped, encode_all};
+pub use failed::error_line;
+pub use parts::PART_BYTES;
+pub use schema::{Column, ColumnType, Columns, SchemaError};

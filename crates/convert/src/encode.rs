@@ -1,0 +1,154 @@
+//! The contract of an encoder, and the formats of the config.
+//!
+//! Invariants: every record pushed is either accepted (it is in the object) or returned as rejected, never both; the
+//! encoder holds at most one row group, gzip member or part at a time as long as its parts are taken.
+//! An object whose encoder reported an [`EncodeError`] is thrown away whole.
+//!
+//! Never here: who stages the parts.
+
+use bytes::Bytes;
+use standpipe_flow::{LeaseKey, Record, RejectedRecord};
+
+use crate::compress::Compression;
+use crate::lines::Lines;
+use crate::parts::PART_BYTES;
+
+/// Encodes the records of ONE object.
+pub trait Encode: Send {
+    /// Takes one record, or returns it as one that the format cannot hold; nothing of a rejected record is in the
+    /// object. After an [`EncodeError`] it does nothing.
+    fn push(&mut self, lease: &LeaseKey, record: &Record) -> Result<(), Box<RejectedRecord>>;
+
+    /// The next part of [`PART_BYTES`] bytes, if one is whole. Called after every push until it gives none, it bounds
+    /// the encoder's memory. An error means that the object cannot be finished.
+    fn take(&mut self) -> Result<Option<Bytes>, EncodeError>;
+
+    /// Ends the object.
+    fn finish(self: Box<Self>) -> Result<Encoded, EncodeError>;
+}
+
+/// The end of an object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Encoded {
+    /// The parts that were not taken: each of [`PART_BYTES`] bytes but the last. If no part was taken before, there is
+    /// at least one, which may be empty.
+    pub tail: Vec<Bytes>,
+    /// Records in the object; a record that held several JSON documents counts once. 0: there is nothing to publish.
+    pub records: u64,
+}
+
+/// An object that cannot be encoded, for a reason that lies in no record: out of memory, a limit of the format.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// Throw the object away and deliver the batch again.
+    #[error("the object cannot be encoded: {cause}")]
+    Abandon {
+        /// What the codec said.
+        cause: String,
+    },
+}
+
+impl EncodeError {
+    pub(crate) fn of(cause: impl std::fmt::Display) -> Self {
+        Self::Abandon { cause: cause.to_string() }
+    }
+}
+
+/// What follows every record of an object of lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Delimiter {
+    /// A line feed, unless the record ends in one. Firehose's AppendDelimiterToRecord, without its blank lines.
+    #[default]
+    Newline,
+    /// Nothing: Firehose's default.
+    None,
+}
+
+/// What the objects of a destination hold.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Format {
+    /// The records one after the other, byte for byte.
+    Raw,
+    /// The records byte for byte, each on a line of its own; they are not parsed.
+    JsonLines {
+        /// What follows each.
+        delimiter: Delimiter,
+    },
+}
+
+impl Format {
+    /// An encoder for one object. `compression` is that of raw and JSON lines.
+    pub fn encoder(&self, compression: Compression) -> Box<dyn Encode> {
+        match self {
+            Self::Raw | Self::JsonLines { delimiter: Delimiter::None } => {
+                Box::new(Lines::new(Delimiter::None, compression))
+            }
+            Self::JsonLines { delimiter: Delimiter::Newline } => Box::new(Lines::new(Delimiter::Newline, compression)),
+        }
+    }
+
+    /// The extension that Firehose gives the object's name.
+    pub fn extension(&self, compression: Compression) -> &'static str {
+        match self {
+            Self::Raw | Self::JsonLines { .. } => compression.extension(),
+        }
+    }
+
+    /// The `Content-Encoding` of the object.
+    pub fn content_encoding(&self, compression: Compression) -> Option<&'static str> {
+        match self {
+            Self::Raw | Self::JsonLines { .. } => compression.content_encoding(),
+        }
+    }
+}
+
+/// What [`encode_all`] made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EncodedObject {
+    /// Records in the object. 0: there is nothing to publish.
+    pub records: u64,
+    /// Bytes given to the sink.
+    pub bytes: u64,
+    /// Records that are not in it.
+    pub rejected: Vec<RejectedRecord>,
+}
+
+/// Why [`encode_all`] stopped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Stopped<E> {
+    /// The object cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The sink takes no more.
+    #[error("the parts are not taken any more")]
+    Sink(E),
+}
+
+/// Encodes one whole object on the present thread, and gives `sink` each part as soon as it is whole. The sink may
+/// block: then no more is encoded, and no more memory used.
+pub fn encode_all<'a, E>(
+    mut encoder: Box<dyn Encode>,
+    records: impl IntoIterator<Item = (&'a LeaseKey, &'a Record)>,
+    mut sink: impl FnMut(Bytes) -> Result<(), E>,
+) -> Result<EncodedObject, Stopped<E>> {
+    let mut rejected = Vec::new();
+    let mut bytes = 0;
+    let mut give = |part: Bytes| {
+        debug_assert!(part.len() <= PART_BYTES);
+        bytes += part.len() as u64;
+        sink(part).map_err(Stopped::Sink)
+    };
+    for (lease, record) in records {
+        if let Err(record) = encoder.push(lease, record) {
+            rejected.push(*record);
+        }
+        while let Some(part) = encoder.take()? {
+            give(part)?;
+        }
+    }
+    let encoded = encoder.finish()?;
+    for part in encoded.tail {
+        give(part)?;
+    }
+    Ok(EncodedObject { records: encoded.records, bytes, rejected })
+}
