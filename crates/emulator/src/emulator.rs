@@ -1,0 +1,398 @@
+//! The core: which endpoint a request is for, what fate it meets, and the helpers of tests and load generators.
+//!
+//! A call that takes time runs in a task of its own, so that a request which has been sent arrives even if its sender
+//! is gone, as it would on a network. A call that takes none runs in its caller.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ::http::HeaderValue;
+use ::http::header::DATE;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::call::{Call, Service, classify, s3_detail};
+use crate::dynamodb::{self, DynamoDb, Items};
+use crate::fault::{Fate, Faults, Instead, Latency};
+use crate::http::{Answer, Lost, Request, http_date, json_error, xml_error};
+use crate::in_process::Connection;
+use crate::kinesis::{Kinesis, KinesisError, Placed, Settings};
+use crate::s3::{ObjectSummary, S3, UploadSummary};
+use crate::trace::{Trace, TraceEntry, lock};
+
+/// The time, epoch milliseconds. It must not run backwards.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What a CompleteMultipartUpload answers when the upload has been completed already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RepeatComplete {
+    /// NoSuchUpload: the harsher of the two that are seen in the field.
+    #[default]
+    NoSuchUpload,
+    /// The first answer once more.
+    Succeeds,
+}
+
+/// How an emulator is set up.
+#[derive(Clone)]
+pub struct Options {
+    /// Where everything is kept; in memory without it.
+    pub data_dir: Option<PathBuf>,
+    /// The time.
+    pub clock: Clock,
+    /// Whether the limits of Kinesis shards hold.
+    pub limits: bool,
+    /// Seed of the faults' probabilities and of the latency.
+    pub seed: u64,
+    /// How long requests travel in process; nothing by default.
+    pub latency: Latency,
+    /// Whether every call is recorded.
+    pub trace: bool,
+    /// What a repeated complete answers.
+    pub repeat_complete: RepeatComplete,
+    /// How long a stream keeps its records, milliseconds: 24 hours by default.
+    pub retention_millis: u64,
+    /// How long a stream is CREATING or UPDATING after a change, milliseconds: nothing by default.
+    pub stream_change_millis: u64,
+}
+
+impl Options {
+    /// In memory, with limits, without faults, latency and trace.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            data_dir: None,
+            clock,
+            limits: true,
+            seed: 0,
+            latency: Latency::default(),
+            trace: false,
+            repeat_complete: RepeatComplete::default(),
+            retention_millis: 24 * 3_600_000,
+            stream_change_millis: 0,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("data_dir", &self.data_dir)
+            .field("limits", &self.limits)
+            .field("seed", &self.seed)
+            .field("latency", &self.latency)
+            .field("trace", &self.trace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the emulator's data of {service}")]
+pub struct OpenError {
+    service: Service,
+    source: io::Error,
+}
+
+/// The endpoints.
+pub struct Emulator {
+    clock: Clock,
+    kinesis: Kinesis,
+    dynamodb: DynamoDb,
+    s3: S3,
+    faults: Faults,
+    trace: Trace,
+    under_way: Mutex<JoinSet<()>>,
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator").field("faults", &self.faults).finish_non_exhaustive()
+    }
+}
+
+impl Emulator {
+    /// Opens the endpoints, with what an earlier run left in the data directory.
+    ///
+    /// # Errors
+    /// When the data directory cannot be read or written.
+    pub fn new(options: Options) -> Result<Arc<Self>, OpenError> {
+        let Options { data_dir, clock, limits, seed, latency, trace, .. } = options;
+        let failed = |service| move |source| OpenError { service, source };
+        if let Some(dir) = &data_dir {
+            std::fs::create_dir_all(dir).map_err(failed(Service::S3))?;
+        }
+        let settings = Settings {
+            limits,
+            retention_millis: options.retention_millis,
+            change_millis: options.stream_change_millis,
+            dir: data_dir.as_ref().map(|dir| dir.join("kinesis")),
+        };
+        let tables = data_dir.as_ref().map(|dir| dir.join("dynamodb.sqlite"));
+        let kinesis = Kinesis::open(clock.clone(), settings).map_err(failed(Service::Kinesis))?;
+        let dynamodb = DynamoDb::open(clock.clone(), tables).map_err(failed(Service::DynamoDb))?;
+        let s3 = S3::open(clock.clone(), data_dir.as_deref(), options.repeat_complete).map_err(failed(Service::S3))?;
+        Ok(Arc::new(Self {
+            clock,
+            kinesis,
+            dynamodb,
+            s3,
+            faults: Faults::new(seed, latency),
+            trace: Trace::new(trace),
+            under_way: Mutex::default(),
+        }))
+    }
+
+    /// A client's way to the endpoints, with a name of its own.
+    pub fn connect(self: &Arc<Self>, name: &str) -> Connection {
+        Connection::new(name, self.clone())
+    }
+
+    /// The faults, to add to.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// The calls recorded since the last time it was asked, in the order of their effects.
+    pub fn take_trace(&self) -> Vec<TraceEntry> {
+        self.trace.take()
+    }
+
+    /// The time by the emulator's clock, epoch milliseconds.
+    pub fn now_millis(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// Makes a stream of equal shards.
+    ///
+    /// # Errors
+    /// Those of CreateStream.
+    pub fn create_stream(&self, name: &str, shards: usize) -> Result<(), KinesisError> {
+        self.kinesis.create_named(name, shards)
+    }
+
+    /// The ids of the open shards, by hash key.
+    ///
+    /// # Errors
+    /// ResourceNotFoundException.
+    pub fn open_shards(&self, stream: &str) -> Result<Vec<String>, KinesisError> {
+        self.kinesis.open_shards(stream)
+    }
+
+    /// Writes records (partition key and data) without HTTP and without the limits of a shard.
+    ///
+    /// # Errors
+    /// Those of PutRecords that concern the whole request.
+    pub fn put_records(&self, stream: &str, records: &[(String, Bytes)]) -> Result<Vec<Placed>, KinesisError> {
+        self.kinesis.load(stream, records)
+    }
+
+    /// Splits an open shard in the middle of its hash range.
+    ///
+    /// # Errors
+    /// Those of SplitShard.
+    pub fn split_shard(&self, stream: &str, shard_id: &str) -> Result<(), KinesisError> {
+        self.kinesis.split_named(stream, shard_id)
+    }
+
+    /// Merges two adjacent open shards.
+    ///
+    /// # Errors
+    /// Those of MergeShards.
+    pub fn merge_shards(&self, stream: &str, shard_id: &str, adjacent: &str) -> Result<(), KinesisError> {
+        self.kinesis.merge_named(stream, shard_id, adjacent)
+    }
+
+    /// Makes a bucket, unless it is there already.
+    pub fn create_bucket(&self, name: &str) {
+        self.s3.ensure_bucket(name);
+    }
+
+    /// The objects of a bucket by key; none where there is no bucket.
+    pub fn objects(&self, bucket: &str) -> Vec<ObjectSummary> {
+        self.s3.objects(bucket)
+    }
+
+    /// The bytes of an object.
+    pub fn object(&self, bucket: &str, key: &str) -> Option<Bytes> {
+        self.s3.object(bucket, key)
+    }
+
+    /// The open uploads of a bucket by key and age.
+    pub fn open_uploads(&self, bucket: &str) -> Vec<UploadSummary> {
+        self.s3.open_uploads(bucket)
+    }
+
+    /// Answers one request.
+    pub(crate) async fn call(self: &Arc<Self>, connection: &Arc<str>, request: Request) -> Result<Answer, Lost> {
+        let (service, operation) = classify(&request);
+        let items = match service {
+            Service::DynamoDb => self.dynamodb.items(&operation, request.body()),
+            Service::Kinesis | Service::S3 => Items::default(),
+        };
+        let detail = match service {
+            Service::Kinesis => self.kinesis.detail(&operation, request.body()),
+            Service::DynamoDb => self.dynamodb.detail(request.body(), &items),
+            Service::S3 => s3_detail(&request),
+        };
+        let call = Call { at_millis: self.now_millis(), connection: connection.clone(), service, operation, detail };
+        let fate = self.faults.fate(&call);
+        let sent = Sent { call, items, request, fate };
+        if fate.is_prompt() {
+            // Even a prompt answer lets other tasks run, as every answer from a network does.
+            tokio::task::yield_now().await;
+            return self.act(sent).await;
+        }
+        let (answer, answered) = oneshot::channel();
+        let emulator = self.clone();
+        {
+            let mut under_way = lock(&self.under_way);
+            while under_way.try_join_next().is_some() {}
+            under_way.spawn(async move {
+                let repeat = sent.fate.repeat_millis.map(|millis| (millis, sent.again()));
+                let after = sent.fate.after_millis;
+                let result = emulator.travel(sent).await;
+                pause(after).await;
+                let _ = answer.send(result);
+                if let Some((millis, again)) = repeat {
+                    pause(millis).await;
+                    let _ = emulator.act(again).await;
+                }
+            });
+        }
+        answered.await.unwrap_or(Err(Lost::Reset))
+    }
+
+    /// The way to the service, and its work.
+    async fn travel(&self, sent: Sent) -> Result<Answer, Lost> {
+        pause(sent.fate.before_millis).await;
+        if sent.fate.hold_millis == 0 || !sent.fate.acts {
+            return self.act(sent).await;
+        }
+        if let Some(refusal) = self.dynamodb.conflict(&sent.items) {
+            return self.settle(&sent, Ok(refusal));
+        }
+        let hold = self.dynamodb.hold(&sent.items);
+        pause(sent.fate.hold_millis).await;
+        if let Some(hold) = hold {
+            self.dynamodb.release(hold);
+        }
+        self.act(sent).await
+    }
+
+    /// The effect of a call, and its answer.
+    async fn act(&self, mut sent: Sent) -> Result<Answer, Lost> {
+        let Fate { acts, instead, refused, .. } = sent.fate;
+        if refused {
+            return self.settle(&sent, Err(Lost::Refused));
+        }
+        if !acts {
+            let outcome = instead.map(|instead| replacement(instead, &sent)).ok_or(Lost::Reset);
+            return self.settle(&sent, outcome);
+        }
+        let request = std::mem::take(&mut sent.request);
+        let answer = match sent.call.service {
+            Service::Kinesis => self.kinesis.call(&sent.call.operation, request.body()),
+            Service::DynamoDb => match self.dynamodb.conflict(&sent.items) {
+                Some(refusal) => refusal,
+                None => self.dynamodb.call(&sent.call.operation, request.body()),
+            },
+            Service::S3 => self.s3.call(request).await,
+        };
+        let answer = instead.map(|instead| replacement(instead, &sent)).unwrap_or(answer);
+        self.settle(&sent, Ok(answer))
+    }
+
+    /// Writes the trace, dates the answer, loses it where that is its fate.
+    fn settle(&self, sent: &Sent, outcome: Result<Answer, Lost>) -> Result<Answer, Lost> {
+        let now = self.now_millis();
+        let lost = sent.fate.answer_lost;
+        self.trace.record(|| TraceEntry {
+            call: sent.call.clone(),
+            acted_millis: now,
+            outcome: match &outcome {
+                Ok(answer) if lost => format!("{}, answer lost", in_short(answer)),
+                Ok(answer) => in_short(answer),
+                Err(lost) => lost.to_string(),
+            },
+        });
+        let mut answer = outcome?;
+        if lost {
+            return Err(Lost::Reset);
+        }
+        let date = HeaderValue::from_str(&http_date(now)).expect("a date has only visible ASCII");
+        answer.headers_mut().insert(DATE, date);
+        Ok(answer)
+    }
+}
+
+/// A request with everything that was decided about it.
+struct Sent {
+    call: Call,
+    items: Items,
+    request: Request,
+    fate: Fate,
+}
+
+impl Sent {
+    /// The same request as it will arrive once more.
+    fn again(&self) -> Self {
+        let mut request = Request::new(self.request.body().clone());
+        *request.method_mut() = self.request.method().clone();
+        *request.uri_mut() = self.request.uri().clone();
+        *request.headers_mut() = self.request.headers().clone();
+        let fate = Fate::default();
+        Self { call: self.call.clone(), items: self.items.clone(), request, fate }
+    }
+}
+
+async fn pause(millis: u64) {
+    if millis > 0 {
+        sleep(Duration::from_millis(millis)).await;
+    }
+}
+
+/// Status and error name of an answer.
+fn in_short(answer: &Answer) -> String {
+    let status = answer.status().as_u16();
+    if answer.status().is_success() {
+        return status.to_string();
+    }
+    let body = String::from_utf8_lossy(answer.body());
+    let json = body.split("\"__type\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let xml = body.split("<Code>").nth(1).and_then(|rest| rest.split('<').next());
+    let name = json.or(xml).unwrap_or_default();
+    let name = name.rsplit_once('#').map_or(name, |(_, name)| name);
+    format!("{status} {name}")
+}
+
+/// The answer that a fault puts in the place of the true one.
+fn replacement(instead: Instead, sent: &Sent) -> Answer {
+    let message = "injected by a fault";
+    match (instead, sent.call.service) {
+        (Instead::Throttle, Service::Kinesis) => {
+            json_error(400, "1.1", "ProvisionedThroughputExceededException", "Rate exceeded for shard")
+        }
+        (Instead::Throttle, Service::DynamoDb) => dynamodb::throttled(&sent.items),
+        (Instead::Throttle, Service::S3) => xml_error(503, "SlowDown", "Please reduce your request rate."),
+        (Instead::TransactionConflict, _) if sent.items.transaction => {
+            let hits: Vec<_> = (0..sent.items.keys.len()).map(|index| index == 0).collect();
+            dynamodb::cancelled(&hits, "TransactionConflict")
+        }
+        (Instead::TransactionConflict, _) => dynamodb::conflict(),
+        (Instead::OkWithError, _) => {
+            xml_error(200, "InternalError", "We encountered an internal error. Please try again.")
+        }
+        (Instead::NoSuchUpload, _) => xml_error(404, "NoSuchUpload", "The specified upload does not exist."),
+        (Instead::ExpiredIterator, _) => json_error(400, "1.1", "ExpiredIteratorException", "Iterator expired."),
+        (Instead::InternalError, Service::Kinesis) => json_error(500, "1.1", "InternalFailure", message),
+        (Instead::InternalError, Service::DynamoDb) => {
+            json_error(500, "1.0", "com.amazonaws.dynamodb.v20120810#InternalServerError", message)
+        }
+        (Instead::InternalError, Service::S3) => xml_error(500, "InternalError", message),
+    }
+}

@@ -1,0 +1,221 @@
+//! Kinesis Data Streams: the data plane and the control plane that a reader and its tests need.
+//!
+//! Invariants: sequence numbers ascend within a shard; the open shards of a stream tile the hash key space; what an
+//! iterator has passed it never sees again. Records are encoded once, at the put.
+//! It never reads a wall clock and never blocks on anything but its own files.
+
+mod error;
+mod iterator;
+mod list;
+mod log;
+mod put;
+mod quota;
+mod read;
+mod reshard;
+mod sequence;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+pub use self::error::KinesisError;
+pub use self::put::Placed;
+
+use self::stream::Stream;
+use crate::Clock;
+use crate::http::{Answer, json};
+use crate::trace::lock;
+
+/// A stream's ARN in the emulator's only region and account.
+pub(crate) fn arn(name: &str) -> String {
+    format!("arn:aws:kinesis:us-east-1:000000000000:stream/{name}")
+}
+
+/// How the endpoint is set up.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) limits: bool,
+    pub(crate) retention_millis: u64,
+    pub(crate) change_millis: u64,
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// The endpoint.
+pub(crate) struct Kinesis {
+    clock: Clock,
+    limits: bool,
+    retention_millis: u64,
+    change_millis: u64,
+    dir: Option<PathBuf>,
+    streams: Mutex<BTreeMap<String, Arc<Stream>>>,
+}
+
+/// A stream by name or ARN.
+#[derive(Debug, Default, Deserialize)]
+struct StreamRef {
+    #[serde(rename = "StreamName")]
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+}
+
+impl StreamRef {
+    fn is_given(&self) -> bool {
+        self.stream_name.is_some() || self.stream_arn.is_some()
+    }
+
+    fn name(&self) -> Result<&str, KinesisError> {
+        let by_arn = self.stream_arn.as_deref().and_then(|arn| arn.split_once(":stream/")).map(|(_, name)| name);
+        by_arn
+            .or(self.stream_name.as_deref())
+            .ok_or_else(|| KinesisError::argument("Either StreamName or StreamARN must be given"))
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, KinesisError> {
+    serde_json::from_slice(body).map_err(|error| KinesisError::new("SerializationException", error.to_string()))
+}
+
+impl Kinesis {
+    pub(crate) fn open(clock: Clock, settings: Settings) -> io::Result<Self> {
+        let Settings { limits, retention_millis, change_millis, dir } = settings;
+        let mut streams = BTreeMap::new();
+        if let Some(dir) = &dir {
+            std::fs::create_dir_all(dir)?;
+            for entry in std::fs::read_dir(dir)? {
+                let path = entry?.path();
+                let name = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+                if let Some(name) = name.filter(|_| path.join("stream.json").exists()) {
+                    streams.insert(name.clone(), Arc::new(Stream::open(&name, path)?));
+                }
+            }
+        }
+        Ok(Self { clock, limits, retention_millis, change_millis, dir, streams: Mutex::new(streams) })
+    }
+
+    /// Answers one call.
+    pub(crate) fn call(&self, operation: &str, body: &[u8]) -> Answer {
+        let result = match operation {
+            "CreateStream" => self.create(body),
+            "DeleteStream" => self.delete(body),
+            "DescribeStream" => self.describe_stream(body),
+            "DescribeStreamSummary" => self.describe_stream_summary(body),
+            "ListStreams" => self.list_streams(body),
+            "ListShards" => self.list_shards(body),
+            "PutRecord" => self.put_record(body),
+            "PutRecords" => self.put_records(body),
+            "GetShardIterator" => self.get_shard_iterator(body),
+            "GetRecords" => self.get_records(body),
+            "SplitShard" => self.split_shard(body),
+            "MergeShards" => self.merge_shards(body),
+            "UpdateShardCount" => self.update_shard_count(body),
+            _ => Err(KinesisError::new("UnknownOperationException", format!("{operation} is not emulated"))),
+        };
+        match result {
+            Ok(body) => json(200, "1.1", body),
+            Err(error) => error.answer(),
+        }
+    }
+
+    /// What a call is about, for faults and the trace: stream, shard, position.
+    pub(crate) fn detail(&self, operation: &str, body: &[u8]) -> String {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Head {
+            #[serde(flatten)]
+            stream: StreamRef,
+            shard_id: Option<String>,
+            shard_to_split: Option<String>,
+            shard_iterator: Option<String>,
+            shard_iterator_type: Option<String>,
+            starting_sequence_number: Option<String>,
+        }
+        if operation.starts_with("PutRecord") {
+            return format!("{} bytes", body.len());
+        }
+        let head: Head = serde_json::from_slice(body).unwrap_or_default();
+        if let Some(token) = head.shard_iterator {
+            return iterator::Token::decode(&token).map_or_else(
+                || "?".to_owned(),
+                |token| format!("{}/{}@{}", token.stream, stream::shard_id(token.shard), token.counter),
+            );
+        }
+        let stream = head.stream.name().unwrap_or_default();
+        let shard = head.shard_id.or(head.shard_to_split).map(|id| format!("/{id}")).unwrap_or_default();
+        let kind = head.shard_iterator_type.map(|kind| format!(" {kind}")).unwrap_or_default();
+        let number = head.starting_sequence_number.map(|number| format!(" {number}")).unwrap_or_default();
+        format!("{stream}{shard}{kind}{number}")
+    }
+
+    /// Makes a stream of equal shards.
+    pub(crate) fn create_named(&self, name: &str, shards: usize) -> Result<(), KinesisError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if name.is_empty() || name.len() > 128 || !name.chars().all(allowed) || name.starts_with('.') {
+            return Err(KinesisError::validation("StreamName must match [a-zA-Z0-9_.-]+ and have 1 to 128 characters"));
+        }
+        if shards == 0 || shards > 10_000 {
+            return Err(KinesisError::argument("ShardCount must be between 1 and 10000"));
+        }
+        let mut streams = lock(&self.streams);
+        if streams.contains_key(name) {
+            let message = format!("Stream {name} under account 000000000000 already exists.");
+            return Err(KinesisError::new("ResourceInUseException", message));
+        }
+        let dir = self.dir.as_ref().map(|dir| dir.join(name));
+        let now = self.now();
+        let stream = Stream::create(name, shards, now, dir).map_err(KinesisError::storage)?;
+        if self.change_millis > 0 {
+            lock(&stream.state).busy_until_millis = now + self.change_millis;
+        }
+        streams.insert(name.to_owned(), Arc::new(stream));
+        Ok(())
+    }
+
+    fn create(&self, body: &[u8]) -> Result<Bytes, KinesisError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Request {
+            stream_name: String,
+            shard_count: Option<usize>,
+        }
+        let request: Request = parse(body)?;
+        // An on-demand stream begins with four shards (developer guide).
+        self.create_named(&request.stream_name, request.shard_count.unwrap_or(4))?;
+        Ok(Bytes::new())
+    }
+
+    fn delete(&self, body: &[u8]) -> Result<Bytes, KinesisError> {
+        let stream = self.stream(&parse(body)?)?;
+        lock(&self.streams).remove(&stream.name);
+        stream.delete_files().map_err(KinesisError::storage)?;
+        Ok(Bytes::new())
+    }
+
+    /// The ids of the open shards, by hash key.
+    pub(crate) fn open_shards(&self, name: &str) -> Result<Vec<String>, KinesisError> {
+        let stream = self.named(name)?;
+        let state = lock(&stream.state);
+        Ok(state.open().iter().map(|index| stream::shard_id(*index)).collect())
+    }
+
+    fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    fn all(&self) -> Vec<Arc<Stream>> {
+        lock(&self.streams).values().cloned().collect()
+    }
+
+    fn named(&self, name: &str) -> Result<Arc<Stream>, KinesisError> {
+        lock(&self.streams).get(name).cloned().ok_or_else(|| KinesisError::stream_not_found(name))
+    }
+
+    fn stream(&self, stream: &StreamRef) -> Result<Arc<Stream>, KinesisError> {
+        self.named(stream.name()?)
+    }
+}

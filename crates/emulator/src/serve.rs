@@ -1,0 +1,81 @@
+//! The endpoints on a TCP port, HTTP/1.1, until told to stop.
+//!
+//! Bodies are read whole before they are answered. A lost answer closes the connection.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::Emulator;
+use crate::http::Lost;
+
+/// Serves the endpoints until `shutdown` completes; open connections are then dropped.
+///
+/// Cancel-safe: dropping the future closes the listener and every connection.
+///
+/// # Errors
+/// Those of the listener itself.
+pub async fn serve(
+    emulator: Arc<Emulator>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let mut shutdown = pin!(shutdown);
+    let mut connections = JoinSet::new();
+    loop {
+        // Stop comes first, so that a flood of connections cannot put it off.
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(()),
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => { connections.spawn(connection(emulator.clone(), stream)); }
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+}
+
+/// Whether the listener itself is broken; otherwise only one connection, or the number of open files, was the trouble.
+fn is_fatal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
+}
+
+async fn connection(emulator: Arc<Emulator>, stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let name: Arc<str> = "tcp".into();
+    let service = service_fn(move |request| answer(emulator.clone(), name.clone(), request));
+    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn answer(
+    emulator: Arc<Emulator>,
+    name: Arc<str>,
+    request: http::Request<Incoming>,
+) -> Result<http::Response<Full<Bytes>>, Broken> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Broken(Lost::Reset))?.to_bytes();
+    let answer = emulator.call(&name, http::Request::from_parts(parts, body)).await.map_err(Broken)?;
+    Ok(answer.map(Full::new))
+}
+
+/// Makes hyper close the connection without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Broken(Lost);
