@@ -1,5 +1,20 @@
-//! The heart: `batch -> stage -> commit -> publish`, for every destination alike. No AWS here.
+//! The heart: `read -> batch -> stage -> commit -> publish`, for every destination alike. No AWS here.
 //!
-//! - [`protocol`]: the commit protocol as a pure state machine.
+//! Two halves meet in one bounded channel: [`shard`] reads one shard each, in order, and dies with its lease;
+//! [`deliver`] is one loop per destination, shared by all shards of the worker.
+//!
+//! - [`budget`]: the bytes that all buffers may hold; a reader takes its share before it reads.
+//! - [`batcher`] (pure): when a batch is cut, and of what.
+//! - [`protocol`] (pure): the commit protocol with every recovery.
+//! - [`failed`]: records that cannot be delivered become error objects of the same commit.
+//! - [`invariant`]: what must always hold, by id.
 
+pub mod batcher;
+pub mod budget;
+pub mod deliver;
+mod effects;
+pub mod failed;
+pub mod invariant;
+pub mod metrics;
 pub mod protocol;
+pub mod shard;

@@ -24,7 +24,7 @@ use standpipe_flow::{
 };
 
 use attempt::Attempt;
-pub use event::{Answer, Effect, Event, Note};
+pub use event::{Answer, Effect, Event, Note, StagedBatch};
 
 /// Where one shard stands at this destination.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -1,0 +1,241 @@
+//! `chunk -> batch`: when a batch is cut, and of which shards. PURE: time comes in, nothing is awaited.
+//!
+//! A batch is cut by size, by the age of its oldest record, because memory is short, because a shard ended, or because
+//! a lease is handed over. Lanes are made at the cut: the shards that may be cut, in shard order, at most
+//! [`BatchLimits::shards_max`]; a shard whose last commit is not yet published is left out.
+//! Invariants: I9 (a chunk of another acquisition is refused), I15 (a chunk continues what is buffered).
+//! Never here: what a shard's position is at the destination (the protocol's), memory (the share rides along).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use standpipe_flow::{BatchLimits, Chunk, LeaseKey, Position, Tenure};
+
+use crate::invariant::Invariant;
+
+/// Why a batch was cut.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum CutReason {
+    /// `buffer.size`.
+    Size,
+    /// `buffer.interval`.
+    Interval,
+    /// A reader waits for memory.
+    Memory,
+    /// A shard is read to its end.
+    ShardEnd,
+    /// A lease is handed over, or the worker stops.
+    HandOver,
+}
+
+impl CutReason {
+    /// The label in `standpipe_buffer_flush_total{reason}`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Interval => "interval",
+            Self::Memory => "memory",
+            Self::ShardEnd => "shard_end",
+            Self::HandOver => "hand_over",
+        }
+    }
+}
+
+/// One shard's part of a cut.
+#[derive(Debug)]
+pub struct CutShard<S> {
+    /// The lease.
+    pub lease: LeaseKey,
+    /// Its chunks, in order, with their shares of the budget.
+    pub chunks: Vec<(Chunk, S)>,
+    /// Where the part ends.
+    pub to: Position,
+}
+
+/// What is delivered together.
+#[derive(Debug)]
+pub struct Cut<S> {
+    /// Why.
+    pub reason: CutReason,
+    /// Of what, in shard order.
+    pub shards: Vec<CutShard<S>>,
+}
+
+#[derive(Debug)]
+struct Buffer<S> {
+    tenure: Tenure,
+    /// Where the next chunk must begin.
+    next: Position,
+    chunks: Vec<(Chunk, S)>,
+    bytes: u64,
+    /// When the oldest buffered chunk came.
+    since: Option<Duration>,
+    ended: bool,
+    flush: bool,
+}
+
+impl<S> Buffer<S> {
+    fn is_due_at_once(&self) -> Option<CutReason> {
+        match (self.ended, self.flush && !self.chunks.is_empty()) {
+            (true, _) => Some(CutReason::ShardEnd),
+            (_, true) => Some(CutReason::HandOver),
+            _ => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && !self.ended
+    }
+}
+
+/// What is buffered for one destination. `S` is the share of the budget that rides on each chunk.
+#[derive(Debug)]
+pub struct Batcher<S> {
+    limits: BatchLimits,
+    shards: BTreeMap<LeaseKey, Buffer<S>>,
+}
+
+impl<S> Batcher<S> {
+    /// Nothing buffered.
+    pub fn new(limits: BatchLimits) -> Self {
+        Self { limits, shards: BTreeMap::new() }
+    }
+
+    /// Begins to buffer a shard after `from`, dropping whatever was buffered of it.
+    pub fn open(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
+        let flush = self.shards.get(&lease).is_some_and(|buffer| buffer.flush && buffer.tenure == tenure);
+        let buffer = Buffer { tenure, next: from, chunks: Vec::new(), bytes: 0, since: None, ended: false, flush };
+        self.shards.insert(lease, buffer);
+    }
+
+    /// Drops a shard and what is buffered of it.
+    pub fn close(&mut self, lease: &LeaseKey) {
+        self.shards.remove(lease);
+    }
+
+    /// Takes a chunk in. Refused with the invariant that it would break; the caller drops it.
+    pub fn push(&mut self, chunk: Chunk, share: S, now: Duration) -> Result<(), Invariant> {
+        let Some(buffer) = self.shards.get_mut(&chunk.lease).filter(|buffer| buffer.tenure == chunk.tenure) else {
+            return Err(Invariant::I9);
+        };
+        if buffer.next != chunk.from || chunk.to <= chunk.from || buffer.ended {
+            return Err(Invariant::I15);
+        }
+        buffer.next = chunk.to.clone();
+        buffer.bytes += chunk.data_bytes() as u64;
+        buffer.since.get_or_insert(now);
+        buffer.chunks.push((chunk, share));
+        Ok(())
+    }
+
+    /// The shard is read to its end: it is cut as soon as it may be, with or without records.
+    pub fn end(&mut self, lease: &LeaseKey, tenure: Tenure) {
+        if let Some(buffer) = self.shards.get_mut(lease).filter(|buffer| buffer.tenure == tenure) {
+            buffer.ended = true;
+        }
+    }
+
+    /// What is buffered of the shard is cut as soon as it may be.
+    pub fn flush(&mut self, lease: &LeaseKey) {
+        if let Some(buffer) = self.shards.get_mut(lease) {
+            buffer.flush = true;
+        }
+    }
+
+    /// Whether nothing of the shard waits to be cut.
+    pub fn is_drained(&self, lease: &LeaseKey) -> bool {
+        self.shards.get(lease).is_none_or(Buffer::is_empty)
+    }
+
+    /// Bytes of record data buffered.
+    pub fn bytes(&self) -> u64 {
+        self.shards.values().map(|buffer| buffer.bytes).sum()
+    }
+
+    /// When the oldest buffered chunk came.
+    pub fn oldest(&self) -> Option<Duration> {
+        self.shards.values().filter_map(|buffer| buffer.since).min()
+    }
+
+    /// When the next cut by interval is due, of the shards that `ready` lets through.
+    pub fn due(&self, ready: impl Fn(&LeaseKey) -> bool) -> Option<Duration> {
+        let open = self.shards.iter().filter(|(lease, _)| ready(lease));
+        open.filter_map(|(_, buffer)| buffer.since).min().map(|since| since + self.limits.interval)
+    }
+
+    /// Cuts a batch if one is due. `ready`: the shards that may be cut now; `memory_short`: a reader waits.
+    pub fn cut(&mut self, now: Duration, memory_short: bool, ready: impl Fn(&LeaseKey) -> bool) -> Option<Cut<S>> {
+        let reason = self.reason(now, memory_short, &ready)?;
+        let mut shards = Vec::new();
+        let mut bytes = 0;
+        // A shard that must go now goes first, so that a full lane never holds up a hand-over.
+        let urgent = |buffer: &Buffer<S>| buffer.is_due_at_once().is_some();
+        for first in [true, false] {
+            for (lease, buffer) in &mut self.shards {
+                let room = shards.len() < self.limits.shards_max && (bytes < self.limits.size_bytes || first);
+                if !room || buffer.is_empty() || urgent(buffer) != first || !ready(lease) {
+                    continue;
+                }
+                let left = if first { u64::MAX } else { self.limits.size_bytes - bytes };
+                let part = buffer.cut(lease, left, now);
+                bytes += part.chunks.iter().map(|(chunk, _)| chunk.data_bytes() as u64).sum::<u64>();
+                shards.push(part);
+            }
+        }
+        shards.sort_by(|a, b| a.lease.cmp(&b.lease));
+        (!shards.is_empty()).then_some(Cut { reason, shards })
+    }
+
+    fn reason(&self, now: Duration, memory_short: bool, ready: &impl Fn(&LeaseKey) -> bool) -> Option<CutReason> {
+        let open: Vec<&Buffer<S>> = self
+            .shards
+            .iter()
+            .filter(|(lease, buffer)| !buffer.is_empty() && ready(lease))
+            .map(|(_, buffer)| buffer)
+            .collect();
+        if let Some(reason) = open.iter().find_map(|buffer| buffer.is_due_at_once()) {
+            return Some(reason);
+        }
+        let bytes: u64 = open.iter().map(|buffer| buffer.bytes).sum();
+        let oldest = open.iter().filter_map(|buffer| buffer.since).min()?;
+        if bytes >= self.limits.size_bytes {
+            Some(CutReason::Size)
+        } else if oldest + self.limits.interval <= now {
+            Some(CutReason::Interval)
+        } else if memory_short && bytes > 0 {
+            Some(CutReason::Memory)
+        } else {
+            None
+        }
+    }
+}
+
+impl<S> Buffer<S> {
+    /// Takes chunks until `left` bytes are reached, at least one; all of them where the shard must go now.
+    fn cut(&mut self, lease: &LeaseKey, left: u64, now: Duration) -> CutShard<S> {
+        let mut taken = 0;
+        let mut bytes = 0;
+        while taken < self.chunks.len() && bytes < left {
+            bytes += self.chunks[taken].0.data_bytes() as u64;
+            taken += 1;
+        }
+        let rest = self.chunks.split_off(taken);
+        let chunks = std::mem::replace(&mut self.chunks, rest);
+        self.bytes -= bytes;
+        self.since = (!self.chunks.is_empty()).then_some(now);
+        let whole = self.chunks.is_empty();
+        let to = match chunks.last() {
+            _ if whole && self.ended => Position::ShardEnd,
+            Some((chunk, _)) => chunk.to.clone(),
+            None => self.next.clone(),
+        };
+        if whole && self.ended {
+            self.ended = false;
+            self.next = Position::ShardEnd;
+        }
+        CutShard { lease: lease.clone(), chunks, to }
+    }
+}
+
+#[cfg(test)]
+mod tests;

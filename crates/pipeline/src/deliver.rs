@@ -1,0 +1,491 @@
+//! `batch -> stage -> commit -> publish`: one loop per destination of a pipeline, shared by all shards of the worker.
+//!
+//! A thin shell: the batcher says when to cut, the protocol says what to do, effects are futures in one set whose
+//! results are the protocol's next events. The loop itself never waits for a service.
+//! Invariants: I4, I5, I17 by the protocol; I9, I15 at the door (the batcher).
+//! Never here: retries inside a destination, `checkpoint`, leases.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use standpipe_flow::{
+    Batch, BatchShard, Clock, CommitId, CommitLog, Destination, DestinationId, Fence, Holdings, LeaseKey, LeaseRow,
+    Position, Random, Range, Receipt, Tenure, WorkerId,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::batcher::{Batcher, Cut};
+use crate::budget::{Budget, Share};
+use crate::effects::Context;
+use crate::metrics::{At, Metrics};
+use crate::protocol::{Effect, Event, Note, Protocol};
+use crate::shard::Arrived;
+
+/// What the worker tells a delivery loop.
+#[derive(Debug)]
+pub enum Notice {
+    /// A lease was taken; the row is the answer of that write.
+    Taken {
+        /// The row.
+        row: Box<LeaseRow>,
+        /// The acquisition.
+        fence: Fence,
+    },
+    /// A lease is no longer ours.
+    Lost {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+    },
+    /// The shard is read to its end, and its children have leases.
+    ShardEnd {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+        /// Which start of the reader ended.
+        epoch: u64,
+    },
+    /// Reading has stopped: deliver what is buffered, finalize, then answer. The answer is dropped if the lease is lost.
+    Drain {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+        /// Answered once nothing is left to do.
+        drained: oneshot::Sender<()>,
+    },
+}
+
+/// What a delivery loop asks of the worker.
+#[derive(Debug)]
+pub enum Order {
+    /// (Re)start reading after `from`; chunks of an older epoch are void.
+    Read {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+        /// Where to go on from.
+        from: Position,
+        /// To be sent with each chunk.
+        epoch: u64,
+    },
+    /// Drop the lease and take it again under a new tenure.
+    WalkAway {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+    },
+    /// Release the lease and raise the alarm.
+    HandsOff {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+    },
+    /// Everything of the shard is delivered and finalized, up to its end.
+    Ended {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+    },
+}
+
+/// What a delivery loop is made of.
+pub struct Delivery {
+    /// Who we are.
+    pub worker: WorkerId,
+    /// The destination's id.
+    pub id: DestinationId,
+    /// The destination.
+    pub destination: Arc<dyn Destination>,
+    /// The lease table and the commit table.
+    pub log: Arc<dyn CommitLog>,
+    /// The leases held by this process.
+    pub holdings: Arc<Holdings>,
+    /// The memory budget of the process.
+    pub budget: Arc<Budget>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for commit ids and jitter.
+    pub random: Arc<dyn Random>,
+    /// The deployment's fingerprint in commit ids.
+    pub fingerprint: u32,
+    /// Hash of the config that shapes the bytes.
+    pub config: String,
+    /// The program's version.
+    pub version: String,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The pipeline's name.
+    pub pipeline: String,
+}
+
+/// Attempts under way at one destination; more would only hold memory.
+const ATTEMPTS_MAX: usize = 16;
+
+struct Attempt {
+    made_at: Duration,
+    batch: Option<Arc<Batch>>,
+    /// Given back when the batch is staged, or dead.
+    shares: Vec<Share>,
+    sent: bool,
+}
+
+struct Loop {
+    context: Context,
+    budget: Arc<Budget>,
+    fingerprint: u32,
+    id: DestinationId,
+    protocol: Protocol,
+    batcher: Batcher<Share>,
+    attempts: BTreeMap<CommitId, Attempt>,
+    effects: JoinSet<Event>,
+    orders: mpsc::UnboundedSender<Order>,
+    /// The epoch that chunks of a lease must carry.
+    epochs: BTreeMap<LeaseKey, (Tenure, u64)>,
+    next_epoch: u64,
+    drains: BTreeMap<LeaseKey, (Tenure, oneshot::Sender<()>)>,
+    /// Leases of which the last batch ends at SHARD_END.
+    ending: BTreeSet<LeaseKey>,
+}
+
+impl Delivery {
+    /// Runs until every sender of notices is gone. `chunks` is bounded by the budget: each chunk holds its share.
+    pub async fn run(
+        self,
+        mut notices: mpsc::UnboundedReceiver<Notice>,
+        mut chunks: mpsc::Receiver<Arrived>,
+        orders: mpsc::UnboundedSender<Order>,
+    ) {
+        let mut delivery = self.into_loop(orders);
+        let budget = delivery.budget.clone();
+        loop {
+            delivery.cut_what_is_due();
+            let due = delivery.sleep_until_due();
+            // In this order: what changes our rights, what was done, what is due, what comes in.
+            tokio::select! {
+                biased;
+                notice = notices.recv() => match notice {
+                    Some(notice) => delivery.notice(notice),
+                    None => return,
+                },
+                Some(event) = delivery.effects.join_next() => match event {
+                    Ok(event) => delivery.step(event),
+                    Err(failed) => error!(error = %failed, "an effect ended without an answer"),
+                },
+                () = due => {}
+                () = budget.pressed() => {}
+                Some(arrived) = chunks.recv() => delivery.arrived(arrived),
+            }
+        }
+    }
+
+    fn into_loop(self, orders: mpsc::UnboundedSender<Order>) -> Loop {
+        let limits = self.destination.limits();
+        Loop {
+            protocol: Protocol::new(self.worker, self.id.clone(), self.config, self.version),
+            batcher: Batcher::new(limits),
+            context: Context {
+                at: At { pipeline: self.pipeline, destination: self.id.to_string() },
+                destination: self.destination,
+                log: self.log,
+                holdings: self.holdings,
+                clock: self.clock,
+                random: self.random,
+                metrics: self.metrics,
+            },
+            budget: self.budget,
+            fingerprint: self.fingerprint,
+            id: self.id,
+            attempts: BTreeMap::new(),
+            effects: JoinSet::new(),
+            orders,
+            epochs: BTreeMap::new(),
+            next_epoch: 0,
+            drains: BTreeMap::new(),
+            ending: BTreeSet::new(),
+        }
+    }
+}
+
+impl Loop {
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Taken { row, fence } => self.step(Event::Taken { row, fence }),
+            Notice::Lost { lease, tenure } => {
+                self.close(&lease, tenure);
+                self.step(Event::Lost { lease, tenure });
+            }
+            Notice::ShardEnd { lease, tenure, epoch } => {
+                if self.epochs.get(&lease) == Some(&(tenure, epoch)) {
+                    self.batcher.end(&lease, tenure);
+                }
+            }
+            Notice::Drain { lease, tenure, drained } => {
+                self.batcher.flush(&lease);
+                self.drains.insert(lease.clone(), (tenure, drained));
+                self.step(Event::FinalizeNow { lease });
+            }
+        }
+    }
+
+    /// Forgets everything local of a lease.
+    fn close(&mut self, lease: &LeaseKey, tenure: Tenure) {
+        if self.epochs.get(lease).is_some_and(|(held, _)| *held == tenure) {
+            self.epochs.remove(lease);
+            self.batcher.close(lease);
+            self.ending.remove(lease);
+        }
+        if self.drains.get(lease).is_some_and(|(held, _)| *held == tenure) {
+            self.drains.remove(lease);
+        }
+    }
+
+    fn arrived(&mut self, Arrived { chunk, epoch, share }: Arrived) {
+        if self.epochs.get(&chunk.lease) != Some(&(chunk.tenure, epoch)) {
+            return;
+        } // void: the reader was started anew
+        let lease = chunk.lease.clone();
+        if let Err(broken) = self.batcher.push(chunk, share, self.context.clock.elapsed()) {
+            debug_assert!(false, "{} is broken by a chunk of {lease}", broken.id());
+            self.context.metrics.invariant_violations.get_or_create(&self.context.at.why(broken.id())).inc();
+            error!(shard = %lease, invariant = broken.id(), "what was read does not continue what is buffered; reading anew");
+            if let Some((tenure, _)) = self.epochs.get(&lease).copied() {
+                self.step(Event::Lost { lease: lease.clone(), tenure });
+                self.close(&lease, tenure);
+                self.order(Order::WalkAway { lease, tenure });
+            }
+        }
+    }
+
+    fn cut_what_is_due(&mut self) {
+        while self.protocol.attempts() < ATTEMPTS_MAX {
+            let now = self.context.clock.elapsed();
+            let protocol = &self.protocol;
+            let ready = |lease: &LeaseKey| protocol.ready(lease).is_some();
+            let Some(cut) = self.batcher.cut(now, self.budget.pressure(), ready) else { break };
+            self.begin(cut, now);
+        }
+        self.answer_drains();
+        let metrics = &self.context.metrics;
+        metrics.buffer_bytes.get_or_create(&self.context.at).set(self.batcher.bytes() as i64);
+    }
+
+    async fn sleep(until: Option<Duration>, now: Duration) {
+        match until {
+            Some(until) => tokio::time::sleep(until.saturating_sub(now)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn sleep_until_due(&self) -> impl Future<Output = ()> + use<> {
+        let full = self.protocol.attempts() >= ATTEMPTS_MAX;
+        let due = if full { None } else { self.batcher.due(|lease| self.protocol.ready(lease).is_some()) };
+        Self::sleep(due, self.context.clock.elapsed())
+    }
+
+    /// A batch was cut: it gets its id, and its staging begins.
+    fn begin(&mut self, cut: Cut<Share>, now: Duration) {
+        let wall = self.context.clock.wall();
+        let cid = CommitId::new(wall, self.fingerprint, self.context.random.next());
+        self.context.metrics.buffer_flush.get_or_create(&self.context.at.why(cut.reason.label())).inc();
+        let mut shares = Vec::new();
+        let mut shards = Vec::new();
+        for part in cut.shards {
+            let (fence, from, arrival) = self.protocol.ready(&part.lease).expect("only ready shards are cut");
+            let (fence, from, before) = (fence.clone(), from.clone(), arrival);
+            let (chunks, held): (Vec<_>, Vec<Share>) = part.chunks.into_iter().unzip();
+            shares.extend(held);
+            let last = chunks.last().and_then(|chunk| chunk.records.last());
+            let arrival = last.map(|record| record.arrival).or(before);
+            if part.to == Position::ShardEnd {
+                self.ending.insert(part.lease);
+            }
+            shards.push(BatchShard { range: Range { fence, from, to: part.to, arrival }, chunks });
+        }
+        let batch = Arc::new(Batch { destination: self.id.clone(), cut_at: wall, shards });
+        self.attempts.insert(cid, Attempt { made_at: now, batch: Some(batch.clone()), shares, sent: false });
+        self.step(Event::Cut { cid, ranges: batch.ranges() });
+        let context = self.context.clone();
+        self.effects.spawn(context.stage(cid, batch));
+    }
+
+    fn step(&mut self, event: Event) {
+        if let Event::Staged { cid, .. } | Event::Unstaged { cid } = &event
+            && let Some(attempt) = self.attempts.get_mut(cid)
+        {
+            attempt.batch = None;
+            attempt.shares.clear();
+        }
+        let finalized = if let Event::Finalized { lease, .. } = &event { Some(lease.clone()) } else { None };
+        for effect in self.protocol.step(event) {
+            self.carry_out(effect);
+        }
+        if let Some(lease) = finalized {
+            self.after_finalized(&lease);
+        }
+        self.answer_drains();
+        let pending = self.protocol.attempts() as i64;
+        self.context.metrics.publish_pending.get_or_create(&self.context.at).set(pending);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        let context = self.context.clone();
+        match effect {
+            Effect::Read { lease, tenure, from } => self.read(lease, tenure, from),
+            Effect::Commit { run, commit } => {
+                let attempt = self.attempts.get_mut(&commit.receipt.cid);
+                let (made_at, sent) = attempt.map_or((Duration::ZERO, true), |attempt| {
+                    (attempt.made_at, std::mem::replace(&mut attempt.sent, true))
+                });
+                self.effects.spawn(context.commit(run, *commit, made_at, sent));
+            }
+            Effect::ReadReceipt { cid, run } => {
+                self.effects.spawn(context.receipt(cid, run));
+            }
+            Effect::Publish { run, receipt } => {
+                self.effects.spawn(context.publish(run, *receipt));
+            }
+            Effect::Done { cid, run } => {
+                self.effects.spawn(context.done(cid, run));
+            }
+            Effect::FinalizeSoon { finalize, tenure } => {
+                if self.drains.contains_key(&finalize.lease) || self.ending.contains(&finalize.lease) {
+                    self.effects.spawn(context.finalize(finalize, tenure));
+                } else {
+                    self.effects.spawn(context.finalize_soon(finalize, tenure));
+                }
+            }
+            Effect::Finalize { finalize, tenure } => {
+                self.effects.spawn(context.finalize(finalize, tenure));
+            }
+            Effect::Retract { run, receipt } => {
+                self.effects.spawn(context.retract(run, *receipt));
+            }
+            Effect::Adopt(adopt) => {
+                self.effects.spawn(context.adopt(adopt));
+            }
+            Effect::Discard { cid, outputs } => {
+                self.effects.spawn(async move {
+                    context.throw_away(cid, &outputs).await;
+                    Event::Unstaged { cid } // an attempt that is over: the protocol knows nothing of it any more
+                });
+            }
+            effect => self.tell(effect),
+        }
+    }
+
+    /// Effects that ask nothing of a service.
+    fn tell(&mut self, effect: Effect) {
+        let (metrics, at) = (&self.context.metrics, &self.context.at);
+        match effect {
+            Effect::Settle { lease, tenure, position } => {
+                self.context.holdings.settle(&lease, tenure, &self.id, position);
+            }
+            Effect::WalkAway { lease, tenure, why } => {
+                warn!(shard = %lease, why, "walking away from a lease, to take it again");
+                self.close(&lease, tenure);
+                self.order(Order::WalkAway { lease, tenure });
+            }
+            Effect::HandsOff { lease, tenure, why } => {
+                error!(shard = %lease, why, "hands off: a human must look at this lease");
+                metrics.commit_quarantined.get_or_create(at).inc();
+                self.order(Order::HandsOff { lease, tenure });
+            }
+            Effect::Dead { cid, why } => {
+                info!(cid = %cid, why, "a batch will not be committed");
+                metrics.commits.get_or_create(&at.why("dead")).inc();
+                self.attempts.remove(&cid);
+            }
+            Effect::Delivered { receipt } => self.delivered(&receipt),
+            Effect::Incident { receipt, lost } => {
+                metrics.incidents.get_or_create(at).inc();
+                let keys: Vec<&str> = lost.iter().map(|output| output.key.as_str()).collect();
+                error!(cid = %receipt.cid, ?keys, "part of a commit was visible when the rest was lost: records repeat");
+            }
+            Effect::Note(note) => {
+                metrics.recoveries.get_or_create(&at.why(label(note))).inc();
+            }
+            other => unreachable!("carried out elsewhere: {other:?}"),
+        }
+    }
+
+    fn read(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
+        self.next_epoch += 1;
+        let epoch = self.next_epoch;
+        self.epochs.insert(lease.clone(), (tenure, epoch));
+        self.ending.remove(&lease);
+        self.batcher.open(lease.clone(), tenure, from.clone());
+        if from == Position::ShardEnd {
+            self.order(Order::Ended { lease, tenure });
+        } else if !self.drains.contains_key(&lease) {
+            self.order(Order::Read { lease, tenure, from, epoch });
+        }
+    }
+
+    fn delivered(&mut self, receipt: &Receipt) {
+        self.attempts.remove(&receipt.cid);
+        let (metrics, at) = (&self.context.metrics, &self.context.at);
+        metrics.commits.get_or_create(&at.why("done")).inc();
+        let errors: u64 =
+            receipt.outputs.iter().filter(|o| o.kind == standpipe_flow::OutputKind::Error).map(|o| o.records).sum();
+        metrics.delivery_records.get_or_create(at).inc_by(receipt.records.saturating_sub(errors));
+        metrics.delivery_bytes.get_or_create(at).inc_by(receipt.bytes);
+        metrics.delivery_outputs.get_or_create(at).inc_by(receipt.outputs.len() as u64);
+        if let Some(oldest) = receipt.shards.iter().filter_map(|shard| shard.arrival).min() {
+            let age = self.context.clock.wall().since(oldest).as_secs_f64();
+            metrics.delivery_data_freshness_seconds.get_or_create(at).set(age);
+        }
+        for output in &receipt.outputs {
+            info!(cid = %receipt.cid, bucket = output.bucket, key = output.key, records = output.records, bytes = output.size,
+                "delivered");
+        }
+    }
+
+    fn after_finalized(&mut self, lease: &LeaseKey) {
+        let ended = self.protocol.ready(lease).is_some_and(|(_, at, _)| *at == Position::ShardEnd);
+        if ended
+            && self.ending.remove(lease)
+            && self.protocol.settled(lease)
+            && let Some((tenure, _)) = self.epochs.get(lease)
+        {
+            let tenure = *tenure;
+            self.order(Order::Ended { lease: lease.clone(), tenure });
+        }
+    }
+
+    fn answer_drains(&mut self) {
+        let done = |lease: &LeaseKey| self.protocol.settled(lease) && self.batcher.is_drained(lease);
+        let drained: Vec<LeaseKey> = self.drains.keys().filter(|lease| done(lease)).cloned().collect();
+        for lease in drained {
+            if let Some((_, answer)) = self.drains.remove(&lease) {
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    /// The worker outlives its delivery loops; if it does not, everything ends anyway.
+    fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+}
+
+fn label(note: Note) -> &'static str {
+    match note {
+        Note::FoundNothing => "nothing",
+        Note::FoundCommitted => "committed",
+        Note::FoundDone => "done",
+        Note::FoundRetracted => "found_retracted",
+        Note::Retracted => "retracted",
+        Note::Recognised => "recognised",
+        Note::Adopted => "adopted",
+    }
+}

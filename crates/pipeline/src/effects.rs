@@ -1,0 +1,364 @@
+//! Carries the protocol's effects out: one future each, which repeats its request until the answer means something to
+//! the protocol, and then is that event. Time lives here: pauses, deadlines, the age of a batch.
+//!
+//! Never here: what an answer means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use standpipe_flow::{
+    Adopt, Batch, Clock, Commit, CommitError, CommitId, CommitLog, DeliveryError, Destination, Finalize, Holdings,
+    LeaseRow, Output, Published, Random, Range, Receipt, Tenure,
+};
+use tracing::{debug, info, warn};
+
+use crate::failed;
+use crate::metrics::{At, Metrics};
+use crate::protocol::{Answer, Event, StagedBatch};
+
+/// A live batch refuses to commit when it is older than this, so that the sweeper's 24 h can never meet one (protocol 3).
+const BATCH_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Tries of a discard before the upload is left to the sweeper.
+const DISCARD_TRIES: usize = 3;
+
+/// What every effect needs.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub destination: Arc<dyn Destination>,
+    pub log: Arc<dyn CommitLog>,
+    pub holdings: Arc<Holdings>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub metrics: Metrics,
+    pub at: At,
+}
+
+/// Pauses between tries: exponential, with up to a quarter of jitter from the given randomness.
+pub(crate) struct Pauses {
+    delays: backon::ExponentialBackoff,
+    last: Duration,
+    random: Arc<dyn Random>,
+}
+
+impl Pauses {
+    pub(crate) fn new(random: &Arc<dyn Random>, first: Duration, longest: Duration) -> Self {
+        let delays =
+            ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).without_max_times().build();
+        Self { delays, last: longest, random: random.clone() }
+    }
+
+    pub(crate) async fn pause(&mut self, at_least: Option<Duration>) {
+        let delay = self.delays.next().unwrap_or(self.last);
+        let jitter = Duration::from_micros(self.random.below(1 + delay.as_micros() as u64 / 4));
+        tokio::time::sleep((delay + jitter).max(at_least.unwrap_or_default())).await;
+    }
+}
+
+impl Context {
+    fn short_pauses(&self) -> Pauses {
+        Pauses::new(&self.random, Duration::from_millis(50), Duration::from_secs(2))
+    }
+
+    fn long_pauses(&self) -> Pauses {
+        Pauses::new(&self.random, Duration::from_millis(200), Duration::from_secs(10))
+    }
+
+    /// 5 to 50 ms: another write of the same item was under way.
+    async fn conflict_pause(&self) {
+        tokio::time::sleep(Duration::from_millis(5 + self.random.below(46))).await;
+    }
+
+    fn count(&self, step: &str) {
+        self.metrics.delivery_retries.get_or_create(&self.at.why(step)).inc();
+    }
+
+    /// Whether every lease of the ranges is held under the same acquisition, and its deadline is still ahead.
+    fn in_time<'a>(&self, mut fences: impl Iterator<Item = &'a standpipe_flow::Fence>) -> bool {
+        let now = self.clock.elapsed();
+        fences.all(|fence| self.holdings.deadline(&fence.lease, fence.tenure).is_some_and(|deadline| now < deadline))
+    }
+
+    fn held(&self, ranges: &[Range]) -> bool {
+        ranges.iter().all(|range| self.holdings.deadline(&range.fence.lease, range.fence.tenure).is_some())
+    }
+
+    /// Stages a batch, error objects included; tried again while its leases are held.
+    pub(crate) async fn stage(self, cid: CommitId, batch: Arc<Batch>) -> Event {
+        let mut pauses = self.long_pauses();
+        let ranges = batch.ranges();
+        loop {
+            let error = match self.stage_once(cid, &batch).await {
+                Ok(staged) => {
+                    return Event::Staged {
+                        cid,
+                        staged: Box::new(StagedBatch { staged, records: batch.records().count() as u64 }),
+                    };
+                }
+                Err(error) => error,
+            };
+            let after = match &error {
+                DeliveryError::Retry { after, .. } => *after,
+                DeliveryError::Halt { .. } | DeliveryError::Reject { .. } => None,
+            };
+            self.count("stage");
+            warn!(cid = %cid, destination = %self.at.destination, %error, "staging failed, will be tried again");
+            if !self.held(&ranges) {
+                return Event::Unstaged { cid };
+            }
+            pauses.pause(after).await;
+            if !self.held(&ranges) {
+                return Event::Unstaged { cid };
+            }
+        }
+    }
+
+    async fn stage_once(&self, cid: CommitId, batch: &Batch) -> Result<standpipe_flow::Staged, DeliveryError> {
+        let mut staged = match self.destination.stage(cid, batch).await {
+            Ok(staged) => staged,
+            Err(DeliveryError::Reject { cause }) => standpipe_flow::Staged {
+                rejected: failed::reject_all(batch, "processing-failed", "Destination.Refused", &cause),
+                ..Default::default()
+            },
+            Err(error) => return Err(error),
+        };
+        let first = staged.outputs.len() as u32;
+        for object in failed::error_objects(batch, &staged.rejected, self.clock.wall(), first) {
+            match self.destination.stage_extra(cid, &object).await {
+                Ok((output, created_at)) => {
+                    staged.outputs.push(output);
+                    staged.created_at = staged.created_at.or(created_at);
+                }
+                Err(error) => {
+                    self.throw_away(cid, &staged.outputs).await;
+                    return Err(error);
+                }
+            }
+        }
+        for record in &staged.rejected {
+            self.metrics.error_records.get_or_create(&self.at.why(record.output_type)).inc();
+        }
+        Ok(staged)
+    }
+
+    /// Sends the transaction: again at once on a conflict, later when throttled; not after a lease's deadline.
+    /// `sent`: whether a copy may be on its way already.
+    pub(crate) async fn commit(self, run: u64, commit: Commit, made_at: Duration, mut sent: bool) -> Event {
+        let cid = commit.receipt.cid;
+        let mut pauses = self.short_pauses();
+        let answer = loop {
+            let young = self.clock.elapsed().saturating_sub(made_at) < BATCH_AGE_MAX;
+            if !young || !self.in_time(commit.shards.iter().map(|shard| &shard.fence)) {
+                break Answer::CommitExpired { sent };
+            }
+            match self.log.commit(&commit).await {
+                Ok(()) => break Answer::Committed,
+                Err(CommitError::Refused { lease, now }) => break Answer::CommitRefused { lease, now },
+                Err(CommitError::Unknown { cause }) => {
+                    debug!(cid = %cid, error = cause, "the commit's answer is unclear");
+                    self.metrics.commits.get_or_create(&self.at.why("unclear")).inc();
+                    // A dead endpoint answers "unclear" at once, without end.
+                    pauses.pause(None).await;
+                    break Answer::CommitUnclear;
+                }
+                Err(CommitError::Conflict) => {
+                    sent = true;
+                    self.conflict_pause().await;
+                }
+                Err(CommitError::Throttled) => {
+                    sent = true;
+                    pauses.pause(None).await;
+                }
+                Err(CommitError::Denied { cause }) => {
+                    warn!(cid = %cid, error = cause, "committing is not permitted, will be tried again");
+                    pauses.pause(None).await;
+                }
+            }
+        };
+        Event::Answer { cid, run, answer }
+    }
+
+    pub(crate) async fn receipt(self, cid: CommitId, run: u64) -> Event {
+        let receipt = self.read_until("receipt", || self.log.receipt(cid)).await;
+        Event::Answer { cid, run, answer: Answer::Receipt(receipt.map(Box::new)) }
+    }
+
+    /// Makes the outputs visible. A destination that is down or refuses us is waited for without end.
+    pub(crate) async fn publish(self, run: u64, receipt: Receipt) -> Event {
+        let cid = receipt.cid;
+        let mut pauses = self.long_pauses();
+        let mut blocked = Blocked::new(&self);
+        let answer = loop {
+            match self.destination.publish(&receipt).await {
+                Ok(Published::All) => break Answer::Published,
+                Ok(Published::Gone { outputs, published }) => break Answer::Gone { outputs, published },
+                Err(error) => {
+                    let after = match &error {
+                        DeliveryError::Retry { after, .. } => *after,
+                        _ => None,
+                    };
+                    if matches!(error, DeliveryError::Halt { .. }) {
+                        blocked.raise();
+                    }
+                    self.count("publish");
+                    warn!(cid = %cid, destination = %self.at.destination, %error, "publishing failed, will be tried again");
+                    pauses.pause(after).await;
+                }
+            }
+        };
+        drop(blocked);
+        Event::Answer { cid, run, answer }
+    }
+
+    pub(crate) async fn done(self, cid: CommitId, run: u64) -> Event {
+        let answer = match self.write_until("done", || self.log.done(cid)).await {
+            Written::Yes => Answer::Done,
+            Written::Refused => Answer::Refused,
+        };
+        Event::Answer { cid, run, answer }
+    }
+
+    pub(crate) async fn finalize(self, finalize: Finalize, tenure: Tenure) -> Event {
+        // Written or refused: the row does not carry the commit any more.
+        self.write_until("finalize", || self.log.finalize(&finalize)).await;
+        Event::Finalized { lease: finalize.lease, tenure, cid: finalize.cid }
+    }
+
+    pub(crate) async fn finalize_soon(self, finalize: Finalize, tenure: Tenure) -> Event {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Event::FinalizeDue { lease: finalize.lease, tenure, cid: finalize.cid }
+    }
+
+    /// Retracts IF COMMITTED. The rows that carry the commit are read anew before each try.
+    pub(crate) async fn retract(self, run: u64, receipt: Receipt) -> Event {
+        let cid = receipt.cid;
+        let mut pauses = self.short_pauses();
+        let answer = loop {
+            let mut carriers = Vec::new();
+            for shard in &receipt.shards {
+                let row: Option<LeaseRow> = self.read_until("row", || self.log.row(&shard.lease)).await;
+                carriers.extend(row.filter(|row| carries(row, &receipt)));
+            }
+            match self.log.retract(&receipt, &carriers).await {
+                Ok(()) => break Answer::Retracted,
+                Err(CommitError::Refused { lease: None, .. }) => break Answer::Refused,
+                Err(CommitError::Conflict) => self.conflict_pause().await,
+                Err(error) => {
+                    debug!(cid = %cid, %error, "retracting failed, will be tried again");
+                    self.count("retract");
+                    pauses.pause(None).await;
+                }
+            }
+        };
+        Event::Answer { cid, run, answer }
+    }
+
+    /// Adopts a Java worker's progress; a refusal that shows our own write is a yes.
+    pub(crate) async fn adopt(self, adopt: Adopt) -> Event {
+        let (lease, tenure) = (adopt.fence.lease.clone(), adopt.fence.tenure);
+        let mut pauses = self.short_pauses();
+        let position = loop {
+            match self.log.adopt(&adopt).await {
+                Ok(()) => break Some(adopt.checkpoint.clone()),
+                Err(CommitError::Refused { now, .. }) => {
+                    let ours = now.as_ref().filter(|row| row.tenure == Some(tenure));
+                    let at = ours.and_then(|row| row.destinations.get(&adopt.destination)).map(|position| &position.at);
+                    break (at == Some(&adopt.checkpoint)).then(|| adopt.checkpoint.clone());
+                }
+                Err(CommitError::Conflict) => self.conflict_pause().await,
+                Err(_) if self.holdings.deadline(&lease, tenure).is_none() => break None,
+                Err(_) => pauses.pause(None).await,
+            }
+        };
+        Event::Adopted { lease, tenure, position }
+    }
+
+    /// Throws dead outputs away; what does not go is left to the sweeper.
+    pub(crate) async fn throw_away(&self, cid: CommitId, outputs: &[Output]) {
+        let mut pauses = self.long_pauses();
+        for _ in 0..DISCARD_TRIES {
+            match self.destination.discard(outputs).await {
+                Ok(()) => return,
+                Err(error) => {
+                    debug!(cid = %cid, %error, "discarding failed");
+                    self.count("discard");
+                    pauses.pause(None).await;
+                }
+            }
+        }
+        info!(cid = %cid, outputs = outputs.len(), "dead outputs are left to the sweeper");
+    }
+
+    async fn read_until<T, F>(&self, step: &'static str, mut request: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = Result<T, CommitError>>,
+    {
+        let mut pauses = self.short_pauses();
+        loop {
+            match request().await {
+                Ok(found) => return found,
+                Err(error) => {
+                    self.count(step);
+                    debug!(step, %error, "reading failed, will be tried again");
+                    pauses.pause(None).await;
+                }
+            }
+        }
+    }
+
+    /// Repeats a write that is the same every time until it is written or refused.
+    async fn write_until<F>(&self, step: &'static str, mut request: impl FnMut() -> F) -> Written
+    where
+        F: Future<Output = Result<(), CommitError>>,
+    {
+        let mut pauses = self.short_pauses();
+        loop {
+            match request().await {
+                Ok(()) => return Written::Yes,
+                Err(CommitError::Refused { .. }) => return Written::Refused,
+                Err(CommitError::Conflict) => self.conflict_pause().await,
+                Err(error) => {
+                    self.count(step);
+                    debug!(step, %error, "writing failed, will be tried again");
+                    pauses.pause(None).await;
+                }
+            }
+        }
+    }
+}
+
+enum Written {
+    Yes,
+    Refused,
+}
+
+fn carries(row: &LeaseRow, receipt: &Receipt) -> bool {
+    let position = row.destinations.get(&receipt.destination);
+    position.and_then(|position| position.pending.as_ref()).is_some_and(|pending| pending.cid == receipt.cid)
+}
+
+/// The alarm `standpipe_publish_blocked` while a destination refuses us.
+struct Blocked<'a> {
+    context: &'a Context,
+    raised: bool,
+}
+
+impl<'a> Blocked<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self { context, raised: false }
+    }
+
+    fn raise(&mut self) {
+        if !std::mem::replace(&mut self.raised, true) {
+            self.context.metrics.publish_blocked.get_or_create(&self.context.at).inc();
+        }
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        if self.raised {
+            self.context.metrics.publish_blocked.get_or_create(&self.context.at).dec();
+        }
+    }
+}

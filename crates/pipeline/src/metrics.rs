@@ -1,0 +1,121 @@
+//! What the pipeline counts. Names, labels and units as in `docs/reference/metrics.md`; `prometheus-client` adds the
+//! `_total` of counters. Shard series are removed with the lease.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Labels of everything that one destination counts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, EncodeLabelSet)]
+pub struct At {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The destination's id; empty for what is counted before it.
+    pub destination: String,
+}
+
+/// [`At`] with a reason.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, EncodeLabelSet)]
+pub struct Why {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The destination's id.
+    pub destination: String,
+    /// The reason, result, kind or id.
+    pub reason: String,
+}
+
+/// [`At`] with a shard.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, EncodeLabelSet)]
+pub struct OfShard {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The shard.
+    pub shard: String,
+}
+
+impl At {
+    /// With a reason.
+    pub fn why(&self, reason: &str) -> Why {
+        Why { pipeline: self.pipeline.clone(), destination: self.destination.clone(), reason: reason.to_owned() }
+    }
+
+    /// With a shard.
+    pub fn shard(&self, shard: &str) -> OfShard {
+        OfShard { pipeline: self.pipeline.clone(), shard: shard.to_owned() }
+    }
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $name:ident: $labels:ty => $metric:ty, $text:literal;)+) => {
+        /// Every family that a worker exports from its pipelines.
+        #[derive(Clone, Debug, Default)]
+        pub struct Metrics {
+            $($(#[doc = $help])+ pub $name: Family<$labels, $metric>,)+
+        }
+
+        impl Metrics {
+            /// Makes the families and registers them.
+            pub fn new(registry: &mut Registry) -> Self {
+                let metrics = Self::default();
+                $(registry.register($text, concat!($($help),+).trim_start(), metrics.$name.clone());)+
+                metrics
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Records read from the stream
+    source_records: At => Counter, "source_records";
+    /// Bytes of record data read from the stream
+    source_bytes: At => Counter, "source_bytes";
+    /// Reads that failed and were tried again
+    source_errors: Why => Counter, "source_errors";
+    /// How far the last read was behind the newest record of its shard, in seconds
+    source_lag_seconds: OfShard => Seconds, "source_lag_seconds";
+    /// Leases held
+    leases_held: At => Gauge, "leases_held";
+    /// Leases taken, new or from another worker
+    leases_taken: At => Counter, "leases_taken";
+    /// Leases lost, by reason
+    lease_lost: Why => Counter, "lease_lost";
+    /// Bytes of record data buffered
+    buffer_bytes: At => Gauge, "buffer_bytes";
+    /// Batches cut, by reason
+    buffer_flush: Why => Counter, "buffer_flush";
+    /// Records delivered, rejected ones not included
+    delivery_records: At => Counter, "delivery_records";
+    /// Bytes of delivered outputs, after encoding
+    delivery_bytes: At => Counter, "delivery_bytes";
+    /// Outputs made visible
+    delivery_outputs: At => Counter, "delivery_outputs";
+    /// Requests to the destination that were tried again, by step
+    delivery_retries: Why => Counter, "delivery_retries";
+    /// Age of the oldest record of the last delivered batch when it became visible, in seconds
+    delivery_data_freshness_seconds: At => Seconds, "delivery_data_freshness_seconds";
+    /// Records that became error records, by output type
+    error_records: Why => Counter, "error_records";
+    /// Commits by result: done, dead, refused, unclear
+    commits: Why => Counter, "commits";
+    /// What takes found and what became of it: nothing, committed, done, retracted, recognised, adopted
+    recoveries: Why => Counter, "recoveries";
+    /// Commits that are decided and not yet visible
+    publish_pending: At => Gauge, "publish_pending";
+    /// Commits that the destination refuses to make visible; the data is safe
+    publish_blocked: At => Gauge, "publish_blocked";
+    /// Leases given up for a human to look at
+    commit_quarantined: At => Gauge, "commit_quarantined";
+    /// Commits of which part was visible when the rest was lost
+    incidents: At => Counter, "incidents";
+    /// Broken invariants, by id
+    invariant_violations: Why => Counter, "invariant_violations";
+    /// Positions that were older than the stream's retention when reading began
+    records_possibly_expired: At => Counter, "records_possibly_expired";
+}

@@ -1,0 +1,174 @@
+//! `read`: one task per held lease. Takes its share of the memory budget, then reads, then hands the chunk on; ends with
+//! the shard, or when it is dropped with the lease.
+//!
+//! Invariant: I15 (chunks continue each other; the reader promises it, the batcher checks it).
+//! Never here: the lease, delivery, what a shard end means for the children.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use standpipe_flow::{ChildShard, Chunk, Clock, LeaseKey, Millis, Read, ReadError, ShardReader, Tenure};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::budget::{Budget, Share};
+use crate::metrics::{At, Metrics};
+
+/// A chunk with its share of the memory budget, on its way to delivery.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The records.
+    pub chunk: Chunk,
+    /// Which start of the reader it came from ([`crate::deliver::Order::Read`]): what is older is void.
+    pub epoch: u64,
+    /// Its share of the budget.
+    pub share: Share,
+}
+
+/// How a reader's work ended.
+#[derive(Debug)]
+pub enum ReadEnd {
+    /// The shard is closed and read to its end.
+    ShardEnd {
+        /// The shards that go on from it.
+        children: Vec<ChildShard>,
+    },
+    /// The service says that the shard or its stream does not exist; to be confirmed.
+    Gone,
+    /// Nobody takes chunks any more.
+    Stopped,
+}
+
+/// What the reader of a shard has seen: for the lag, and for `run --until caught-up`.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// When a read last answered ([`Clock::elapsed`]).
+    pub read_at: Option<Duration>,
+    /// MillisBehindLatest of the last answer.
+    pub behind: Duration,
+    /// Arrival of the newest record read.
+    pub newest: Option<Millis>,
+    /// When an answer was first empty with nothing behind, with only such answers since.
+    pub at_tip_since: Option<Duration>,
+    /// Whether the tip was confirmed by a second such answer at least a second after the first.
+    pub at_tip: bool,
+    /// Read to the end.
+    pub ended: bool,
+}
+
+/// What all readers of a pipeline have seen.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<BTreeMap<LeaseKey, Seen>>);
+
+impl Progress {
+    /// A copy for one shard.
+    pub fn get(&self, lease: &LeaseKey) -> Option<Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(lease).cloned()
+    }
+
+    /// Forgets a shard: its lease is gone, or its reader starts anew.
+    pub fn forget(&self, lease: &LeaseKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
+    }
+
+    fn note(&self, lease: &LeaseKey, note: impl FnOnce(&mut Seen)) {
+        note(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default());
+    }
+
+    fn chunk(&self, chunk: &Chunk, now: Duration) {
+        self.note(&chunk.lease, |seen| {
+            seen.read_at = Some(now);
+            seen.behind = chunk.behind;
+            seen.newest = chunk.records.last().map(|record| record.arrival);
+            (seen.at_tip_since, seen.at_tip) = (None, false);
+        });
+    }
+
+    fn empty(&self, lease: &LeaseKey, behind: Duration, now: Duration) {
+        self.note(lease, |seen| {
+            seen.read_at = Some(now);
+            seen.behind = behind;
+            if !behind.is_zero() {
+                (seen.at_tip_since, seen.at_tip) = (None, false);
+            } else if let Some(since) = seen.at_tip_since {
+                seen.at_tip |= now.saturating_sub(since) >= Duration::from_secs(1);
+            } else {
+                seen.at_tip_since = Some(now);
+            }
+        });
+    }
+}
+
+/// What a reading task needs.
+#[derive(Clone, Debug)]
+pub struct ReadContext {
+    /// The memory budget of the process.
+    pub budget: Arc<Budget>,
+    /// What readers have seen.
+    pub progress: Arc<Progress>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The pipeline.
+    pub at: At,
+}
+
+/// Pause after a read that is not permitted: an operator must act, and the log must not fill.
+const DENIED_PAUSE: Duration = Duration::from_secs(5);
+
+/// Reads a shard until it ends. Dropping the future loses nothing: what was read and not handed on is read again.
+pub async fn read<R: ShardReader>(
+    mut reader: R,
+    of: (LeaseKey, Tenure, u64),
+    context: ReadContext,
+    chunks: mpsc::Sender<Arrived>,
+) -> ReadEnd {
+    let (lease, _tenure, epoch) = of;
+    loop {
+        let mut share = context.budget.take(reader.expected_bytes()).await;
+        match reader.next().await {
+            Ok(Read::Chunk(chunk)) => {
+                share.fit(chunk.memory_bytes);
+                context.progress.chunk(&chunk, context.clock.elapsed());
+                count(&context, &chunk);
+                if chunks.send(Arrived { chunk, epoch, share }).await.is_err() {
+                    return ReadEnd::Stopped;
+                }
+            }
+            Ok(Read::Empty { behind }) => {
+                context.progress.empty(&lease, behind, context.clock.elapsed());
+                set_lag(&context, &lease, behind);
+            }
+            Ok(Read::End { children }) => {
+                context.progress.note(&lease, |seen| seen.ended = true);
+                return ReadEnd::ShardEnd { children };
+            }
+            Err(ReadError::Again { cause }) => {
+                context.metrics.source_errors.get_or_create(&context.at.why("again")).inc();
+                debug!(shard = %lease, error = cause, "read failed, will be tried again");
+            }
+            Err(ReadError::Denied { cause }) => {
+                context.metrics.source_errors.get_or_create(&context.at.why("denied")).inc();
+                warn!(shard = %lease, error = cause, "reading is not permitted, will be tried again");
+                drop(share);
+                tokio::time::sleep(DENIED_PAUSE).await;
+            }
+            Err(ReadError::Gone { cause }) => {
+                warn!(shard = %lease, error = cause, "the shard does not exist");
+                return ReadEnd::Gone;
+            }
+        }
+    }
+}
+
+fn count(context: &ReadContext, chunk: &Chunk) {
+    context.metrics.source_records.get_or_create(&context.at).inc_by(chunk.records.len() as u64);
+    context.metrics.source_bytes.get_or_create(&context.at).inc_by(chunk.data_bytes() as u64);
+    set_lag(context, &chunk.lease, chunk.behind);
+}
+
+fn set_lag(context: &ReadContext, lease: &LeaseKey, behind: Duration) {
+    context.metrics.source_lag_seconds.get_or_create(&context.at.shard(lease.as_str())).set(behind.as_secs_f64());
+}
