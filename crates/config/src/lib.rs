@@ -1,7 +1,34 @@
-//! Configuration: what the user wrote -> what it means.
+//! What the user wrote -> what it means: one strict YAML file, or several, to a [`Config`] with every default filled in.
+//!
+//! `file.rs` holds what may be written and `config.rs` what it means; `resolve.rs` is the step between them. Everything
+//! that is wrong is found at once and drawn at its line, with the nearest valid name.
+//!
+//! Never here: the environment (it comes in as a function), a clock, the network, or a secret in any message.
 #![forbid(unsafe_code)]
 
+pub mod config;
+mod decode;
+mod errors;
+mod file;
 pub mod java_pattern;
 pub mod limits;
+mod load;
+mod names;
 mod nearest;
+mod not_built;
+mod resolve;
+mod resolve_s3;
+pub mod schema;
+mod shape;
+mod source;
 pub mod template;
+mod text;
+mod tree;
+pub mod units;
+mod variables;
+
+pub use config::Config;
+pub use errors::{ConfigError, ConfigErrors};
+pub use load::{load, parse};
+pub use resolve::Checks;
+pub use variables::Env;

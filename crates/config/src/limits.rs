@@ -1,9 +1,124 @@
 //! Every bound on what a configuration may say, each with its source. Bounds that a service sets say which; the others
 //! are ours and say why.
 
+use std::time::Duration;
+
+/// The least and the most of a value, both allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds<T> {
+    /// The least.
+    pub least: T,
+    /// The most.
+    pub most: T,
+    /// Why, in the words of a hint.
+    pub why: &'static str,
+}
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+// Times and sizes.
+
+/// `lease.failover`. The KCL's default is 10 s. Below 1 s a heartbeat (a third of it) is no longer than a slow answer of
+/// DynamoDB; iterators of a dead worker's shards expire after 5 min anyhow (Kinesis).
+pub const FAILOVER: Bounds<Duration> = Bounds {
+    least: Duration::from_secs(1),
+    most: Duration::from_secs(300),
+    why: "a worker that is silent for this long has lost its leases",
+};
+/// `source.kinesis.poll`. Kinesis allows five GetRecords a second a shard; an iterator lives 5 min.
+pub const POLL: Bounds<Duration> = Bounds {
+    least: Duration::from_millis(200),
+    most: Duration::from_secs(60),
+    why: "Kinesis allows five reads a second a shard, and an iterator lives five minutes",
+};
+/// `buffer.interval`. Zero is Firehose's zero buffering. A batch refuses to commit when it is older than 6 h (the rule of
+/// death for uploads, commit protocol 3), which leaves an hour for delivery.
+pub const BUFFER_INTERVAL: Bounds<Duration> = Bounds {
+    least: Duration::ZERO,
+    most: Duration::from_secs(5 * 3600),
+    why: "a batch that is older than six hours is not committed",
+};
+/// `buffer.size`. Firehose's least is 1 MB; an S3 upload has 10,000 parts, ours have 8 MiB: 78 GiB.
+pub const BUFFER_BYTES: Bounds<u64> =
+    Bounds { least: MIB, most: 64 * GIB, why: "an upload has at most 10,000 parts of 8 MiB" };
+/// `worker.memory`. One answer of GetRecords holds up to 10 MB, and a part of an upload 8 MiB, for several at a time.
+pub const MEMORY_BYTES: Bounds<u64> = Bounds {
+    least: 64 * MIB,
+    most: 4096 * GIB,
+    why: "a few reads of up to 10 MB and parts of 8 MiB must fit at the same time",
+};
+/// `worker.shutdown_grace`. Ours: a drain that needs more than an hour is stuck.
+pub const SHUTDOWN_GRACE: Bounds<Duration> = Bounds {
+    least: Duration::from_secs(1),
+    most: Duration::from_secs(3600),
+    why: "the platform ends the process after its own grace: Kubernetes 30 s, ECS 30 to 120 s unless told otherwise",
+};
+
+// Defaults that are numbers.
+
+/// `lease.failover`: the KCL's `failoverTimeMillis`.
+pub const FAILOVER_DEFAULT: Duration = Duration::from_secs(10);
+/// `source.kinesis.poll`: the KCL's `idleTimeBetweenReadsInMillis`.
+pub const POLL_DEFAULT: Duration = Duration::from_secs(1);
+/// `buffer.interval`: Firehose's.
+pub const BUFFER_INTERVAL_DEFAULT: Duration = Duration::from_secs(300);
+/// `buffer.size` of raw and json_lines: Firehose's.
+pub const BUFFER_BYTES_DEFAULT: u64 = 5 * MIB;
+/// `buffer.size` of parquet: Firehose's, with conversion.
+pub const BUFFER_BYTES_PARQUET_DEFAULT: u64 = 128 * MIB;
+/// `worker.shutdown_grace`: below the 60 s of our Helm chart.
+pub const SHUTDOWN_GRACE_DEFAULT: Duration = Duration::from_secs(50);
+
+// Names.
+
+/// A pipeline's name. Ours: a DNS label (63), so that it can name things in Kubernetes.
+pub const PIPELINE_NAME_CHARS_MAX: usize = 63;
+/// A destination's id. Ours: it is part of an attribute's name in every lease row, and the row should stay under 1 KB.
+pub const DESTINATION_ID_CHARS_MAX: usize = 16;
+/// A stream's name: Kinesis.
+pub const STREAM_NAME_CHARS_MAX: usize = 128;
+/// A lease table's name: DynamoDB's 255, less `-standpipe-commits`.
+pub const TABLE_NAME_CHARS_MAX: usize = 255 - "-standpipe-commits".len();
+/// A worker's id. Ours: it stands in every lease row.
+pub const WORKER_ID_CHARS_MAX: usize = 128;
+/// A file extension: Firehose's API (`FileExtension`).
+pub const EXTENSION_CHARS_MAX: usize = 128;
+/// `lease.max`. Ours: far beyond the shards of any stream.
+pub const LEASES_MAX: u32 = 100_000;
+/// Pipelines in one configuration. Ours: each has tasks and a table of its own.
+pub const PIPELINES_MAX: usize = 1_000;
+/// Retired ids of a pipeline. Ours: they stand in every lease row until they are forgotten.
+pub const RETIRED_MAX: usize = 32;
+/// Destinations of a pipeline. Ours: several are designed and not built yet.
+pub const DESTINATIONS_MAX: usize = 1;
+
+// Prefixes.
+
 /// Characters of a prefix as written: Firehose's API (`Prefix`, `ErrorOutputPrefix`: at most 1,024).
 pub const PREFIX_CHARS_MAX: usize = 1024;
 /// Nested `[` in a date pattern. Ours: no real pattern has more than a few, and the reader must end.
 pub const PATTERN_DEPTH_MAX: usize = 16;
 /// Width of `p` in a date pattern. Ours: a key has at most 1,024 bytes (S3).
 pub const PATTERN_PAD_MAX: usize = 64;
+/// Bytes of a column list. Ours: Glue takes 400 KB for a whole table, of which types are a part.
+pub const COLUMNS_BYTES_MAX: usize = 256 << 10;
+
+// Files.
+
+/// Findings that are shown. Ours: more are not read.
+pub const FINDINGS_MAX: usize = 40;
+/// Files of one configuration. Ours: one a pipeline.
+pub const FILES_MAX: usize = 1_000;
+/// Bytes of one file. Ours: a thousand pipelines fit.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+/// Depth of the YAML. Ours: the deepest key of the design is at 9.
+pub const YAML_DEPTH_MAX: usize = 32;
+/// Values in one file, those that aliases repeat included. Ours: a thousand pipelines fit.
+pub const YAML_NODES_MAX: usize = 100_000;
+/// Aliases, anchors and merge keys in one file, each. Ours: one or two a pipeline.
+pub const YAML_ALIASES_MAX: usize = 2_000;
+/// Bytes of a value with its variables replaced. Ours: no value of the design is longer.
+pub const VARIABLE_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a secret's file. Ours: a private key has a few thousand.
+pub const SECRET_BYTES_MAX: u64 = 64 << 10;

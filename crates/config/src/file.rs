@@ -1,0 +1,490 @@
+//! Implements, of the arrow `what the user wrote -> what it means`: the left side, field by field as the YAML looks.
+//!
+//! The JSON Schema, the shape check and the reference page come from these structs, so a key exists exactly where it is
+//! built. A key of the design that is not built stands in `not_built.rs` instead.
+//! Never: a default that means something; those are in `resolve.rs`, and named here for the reader.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::{self, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::decode::Located;
+use crate::text::{
+    BucketText, ColumnsText, DestinationIdText, DurationText, EndpointText, ExtensionText, KmsKeyText, LeasesText,
+    ListenText, PrefixText, RegionText, SizeText, StartText, StreamText, TableText, WorkerIdText,
+};
+
+/// A configuration of Standpipe. It may be spread over several files; each begins with `version: 1`, and pipelines are
+/// put together by name.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Standpipe")]
+pub(crate) struct File {
+    /// The form of this file: always 1.
+    #[schemars(schema_with = "one", required)]
+    #[allow(dead_code, reason = "the shape check has compared it")]
+    pub(crate) version: Located<u64>,
+    /// The account's region and endpoints; credentials come from the SDK's own chain.
+    pub(crate) aws: Option<Located<AwsFile>>,
+    /// This process.
+    pub(crate) worker: Option<Located<WorkerFile>>,
+    /// Health, metrics and the status page; `off` for none. Default: `{ listen: 0.0.0.0:9464 }`.
+    pub(crate) http: Option<Located<HttpFile>>,
+    /// What it tells about itself.
+    pub(crate) telemetry: Option<Located<TelemetryFile>>,
+    /// The pipelines by name. A name is also the first part of object names: `[a-z][a-z0-9-]*`, at most 63 characters.
+    pub(crate) pipelines: Option<Named<PipelineFile>>,
+}
+
+fn one(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "title": "version", "type": "integer", "const": 1, "examples": [1] })
+}
+
+/// Region and endpoints.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Aws")]
+pub(crate) struct AwsFile {
+    /// The region of everything whose ARN does not name one. Default: the SDK's chain.
+    pub(crate) region: Option<Located<RegionText>>,
+    /// Endpoints in place of AWS's own. Default: `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`, then AWS.
+    pub(crate) endpoints: Option<EndpointsFile>,
+}
+
+/// An endpoint for each service.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Endpoints")]
+pub(crate) struct EndpointsFile {
+    /// Kinesis Data Streams.
+    pub(crate) kinesis: Option<Located<EndpointText>>,
+    /// DynamoDB.
+    pub(crate) dynamodb: Option<Located<EndpointText>>,
+    /// S3. With an endpoint of its own, path-style addresses are used.
+    pub(crate) s3: Option<Located<EndpointText>>,
+}
+
+/// This process.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Worker")]
+pub(crate) struct WorkerFile {
+    /// The name in the lease table. Default `auto`: the host's name and a ULID, new for every process.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) id: Option<Located<WorkerIdText>>,
+    /// All buffers together. Default: 60% of the cgroup's limit. More memory makes larger objects when it is behind.
+    pub(crate) memory: Option<Located<SizeText>>,
+    /// How long a drain may take after SIGTERM. Default 50s; the platform's own grace must be longer.
+    #[schemars(extend("default" = "50s"))]
+    pub(crate) shutdown_grace: Option<Located<DurationText>>,
+}
+
+/// `off`, or where to listen.
+#[derive(Debug)]
+pub(crate) enum HttpFile {
+    Off,
+    On(ListenFile),
+}
+
+impl<'de> Deserialize<'de> for HttpFile {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HttpVisitor;
+
+        impl<'de> Visitor<'de> for HttpVisitor {
+            type Value = HttpFile;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off` or a mapping")
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<HttpFile, E> {
+                match word {
+                    "off" => Ok(HttpFile::Off),
+                    other => Err(E::unknown_variant(other, &["off"])),
+                }
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<HttpFile, A::Error> {
+                ListenFile::deserialize(de::value::MapAccessDeserializer::new(map)).map(HttpFile::On)
+            }
+        }
+
+        deserializer.deserialize_any(HttpVisitor)
+    }
+}
+
+/// Where to listen.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Listen")]
+pub(crate) struct ListenFile {
+    /// Address and port, without encryption or login: keep it inside. Default 0.0.0.0:9464.
+    #[schemars(extend("default" = "0.0.0.0:9464"))]
+    pub(crate) listen: Option<Located<ListenText>>,
+}
+
+impl JsonSchema for HttpFile {
+    fn schema_name() -> Cow<'static, str> {
+        "Http".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let listen = generator.subschema_for::<ListenFile>();
+        schemars::json_schema!({ "oneOf": [{ "type": "string", "enum": ["off"] }, listen] })
+    }
+}
+
+/// What it tells about itself.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Telemetry")]
+pub(crate) struct TelemetryFile {
+    /// The form of the log on stderr. Default `auto`: json when stderr is no terminal.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) logs: Option<Logs>,
+}
+
+/// The form of the log on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Logs {
+    /// JSON when stderr is no terminal, text otherwise.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// Lines for people.
+    Text,
+}
+
+/// One stream and where its records go.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Pipeline")]
+pub(crate) struct PipelineFile {
+    /// How the shards are shared out among workers.
+    pub(crate) lease: Option<LeaseFile>,
+    /// Where records come from.
+    pub(crate) source: SourceFile,
+    /// Where records go: one destination; several are not built yet.
+    #[schemars(length(min = 1))]
+    pub(crate) destinations: Located<Vec<Located<DestinationFile>>>,
+    /// When one of several destinations fails: `isolate` lets the others go on, each with its own position; `stop`
+    /// stops reading. Default isolate.
+    #[schemars(extend("default" = "isolate"))]
+    pub(crate) on_destination_failure: Option<OnDestinationFailure>,
+    /// Ids of destinations that were taken out; until one is listed here it keeps its place and the checkpoint stands
+    /// still. Default: none.
+    pub(crate) retired: Option<Vec<Located<DestinationIdText>>>,
+}
+
+/// What a failing destination does to the others of its pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum OnDestinationFailure {
+    /// The others go on, each with its own position.
+    #[default]
+    Isolate,
+    /// Reading stops for all.
+    Stop,
+}
+
+/// How the shards are shared out among workers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Lease")]
+pub(crate) struct LeaseFile {
+    /// The DynamoDB table of leases, in the form of the KCL. Default `standpipe-<pipeline>`. The name of a KCL
+    /// application takes that application over. Costs a write a heartbeat and shard.
+    pub(crate) table: Option<Located<TableText>>,
+    /// A worker that is silent for this long has lost its leases. Default 10s. A third of it is the time between
+    /// heartbeats, so half of it doubles their cost.
+    #[schemars(extend("default" = "10s"))]
+    pub(crate) failover: Option<Located<DurationText>>,
+    /// The most leases that one worker takes. Default unlimited.
+    #[schemars(extend("default" = "unlimited"))]
+    pub(crate) max: Option<Located<LeasesText>>,
+    /// Makes the tables when they are missing: on demand, with deletion protection and point-in-time recovery. With
+    /// false, a missing table ends the program with exit code 3. Default true.
+    #[schemars(extend("default" = true))]
+    pub(crate) create: Option<bool>,
+}
+
+/// Where records come from; exactly one kind.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Source")]
+pub(crate) enum SourceFile {
+    /// A stream of Kinesis Data Streams.
+    Kinesis(Box<KinesisFile>),
+}
+
+/// A stream of Kinesis Data Streams.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Kinesis")]
+pub(crate) struct KinesisFile {
+    /// The stream's name or ARN.
+    pub(crate) stream: Located<StreamText>,
+    /// Where reading begins the first time: trim_horizon, latest, a time, or how long ago.
+    pub(crate) start: Located<StartText>,
+    /// How records are read. `polling`, or `auto`, which is polling unless a registered consumer is named. Default auto.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) read: Option<ReadMode>,
+    /// The time between reads of a shard that is caught up. Default 1s; five a second when behind.
+    #[schemars(extend("default" = "1s"))]
+    pub(crate) poll: Option<Located<DurationText>>,
+    /// Whether KPL aggregates are taken apart. `none`, the only value: a record is delivered as it is.
+    #[schemars(extend("default" = "none"))]
+    pub(crate) deaggregate: Option<Deaggregate>,
+    /// What happens to sub-records outside their shard's hash range: `deliver` (counted), or `drop` as the KCL does.
+    /// Default deliver.
+    #[schemars(extend("default" = "deliver"))]
+    pub(crate) out_of_range: Option<OutOfRange>,
+}
+
+/// How records are read from a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ReadMode {
+    /// Polling, unless a registered consumer is named.
+    #[default]
+    Auto,
+    /// GetRecords: five calls and 2 MiB a second a shard, shared by all its readers.
+    Polling,
+}
+
+/// Whether KPL aggregates are taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Deaggregate {
+    /// A record is delivered as it is.
+    #[default]
+    None,
+}
+
+/// What happens to sub-records outside their shard's hash range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum OutOfRange {
+    /// They are delivered, and counted.
+    #[default]
+    Deliver,
+    /// They are dropped, as the KCL does.
+    Drop,
+}
+
+/// A destination, named by its kind.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Destination")]
+pub(crate) enum DestinationFile {
+    /// Objects in an S3 bucket, every record exactly once.
+    S3(Box<S3File>),
+}
+
+/// Objects in an S3 bucket.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "S3")]
+pub(crate) struct S3File {
+    /// The name of this destination's position in the lease table; it must stay as long as the destination does.
+    /// Default: the kind, `s3`.
+    #[schemars(extend("default" = "s3"))]
+    pub(crate) id: Option<Located<DestinationIdText>>,
+    /// The bucket's name or ARN.
+    pub(crate) bucket: Located<BucketText>,
+    /// The beginning of object keys, with `!{timestamp:PATTERN}` (a pattern of Java's DateTimeFormatter, in UTC, of the
+    /// oldest record) and `!{firehose:random-string}`. Without any expression `yyyy/MM/dd/HH/` is put behind it.
+    pub(crate) prefix: Option<Located<PrefixText>>,
+    /// The same for records that could not be delivered, with `!{firehose:error-output-type}`. Default:
+    /// `<prefix><error-output-type>/yyyy/MM/dd/HH/`; needed when `prefix` has an expression.
+    pub(crate) error_prefix: Option<Located<PrefixText>>,
+    /// What an object holds. `raw`: the records' bytes. `json_lines`: the same, each ended by a newline. `parquet`: a
+    /// table, from records that are JSON objects. Default json_lines.
+    #[schemars(extend("default" = "json_lines"))]
+    pub(crate) format: Option<Located<FormatFile>>,
+    /// The compression of raw and json_lines: none, gzip or zstd. Default none. It costs CPU and saves storage.
+    #[schemars(extend("default" = "none"))]
+    pub(crate) compression: Option<Located<Compression>>,
+    /// What ends a record: `newline` (default of json_lines) or `none` (default of raw).
+    pub(crate) record_delimiter: Option<Located<RecordDelimiter>>,
+    /// Replaces the end of object keys. Default: that of format and compression, such as `.parquet` or `.gz`.
+    pub(crate) file_extension: Option<Located<ExtensionText>>,
+    /// The columns of a table; needed for parquet.
+    pub(crate) schema: Option<Located<SchemaFile>>,
+    /// When an object is made: at this size or after this time, whichever comes first.
+    pub(crate) buffer: Option<BufferFile>,
+    /// How objects are encrypted. Default: as the bucket says.
+    pub(crate) encryption: Option<EncryptionFile>,
+    /// When an upload has vanished between commit and publication: `replay` delivers its records again, `assume_published`
+    /// takes the object for delivered and then deleted by a reader. Default replay.
+    #[schemars(extend("default" = "replay"))]
+    pub(crate) lost_object: Option<LostObject>,
+}
+
+/// What an object holds: a word, or a word with its settings.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FormatFile {
+    Raw,
+    JsonLines,
+    Parquet(Option<ParquetFile>),
+}
+
+impl JsonSchema for FormatFile {
+    fn schema_name() -> Cow<'static, str> {
+        "Format".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let parquet = generator.subschema_for::<ParquetFile>();
+        schemars::json_schema!({ "oneOf": [
+            { "type": "string", "enum": ["raw", "json_lines", "parquet"] },
+            {
+                "type": "object",
+                "properties": { "parquet": parquet },
+                "required": ["parquet"],
+                "additionalProperties": false
+            }
+        ] })
+    }
+}
+
+/// Settings of Parquet.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Parquet")]
+pub(crate) struct ParquetFile {
+    /// The compression of column pages. Default snappy; zstd is smaller and costs more CPU.
+    #[schemars(extend("default" = "snappy"))]
+    pub(crate) compression: Option<ParquetCompression>,
+}
+
+/// The compression of Parquet's pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ParquetCompression {
+    /// Fast, Firehose's default.
+    #[default]
+    Snappy,
+    /// Smaller, and costs more CPU.
+    Zstd,
+    /// For readers that know nothing else.
+    Gzip,
+    /// As it is.
+    None,
+}
+
+/// The compression of a whole object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// Gzip: `.gz`.
+    Gzip,
+    /// Zstandard: `.zst`.
+    Zstd,
+}
+
+/// What ends a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum RecordDelimiter {
+    /// One `\n`.
+    Newline,
+    /// Nothing.
+    None,
+}
+
+/// What is done when an upload has vanished between commit and publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum LostObject {
+    /// Its records are delivered again: a repeat is better than a loss.
+    #[default]
+    Replay,
+    /// It counts as published; for buckets whose readers delete objects.
+    AssumePublished,
+}
+
+/// The columns of a table.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "TableSchema")]
+pub(crate) struct SchemaFile {
+    /// Names and types, as in Hive: `id bigint, total double, tags array<string>`. `standpipe infer FILE` prints it.
+    pub(crate) columns: Located<ColumnsText>,
+}
+
+/// When an object is made.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Buffer")]
+pub(crate) struct BufferFile {
+    /// Bytes of records before compression that make one object. Default 5MiB; 128MiB with parquet. At least 1MiB.
+    pub(crate) size: Option<Located<SizeText>>,
+    /// The age of the oldest record that makes an object. Default 5m; at most 5h; `0s` delivers without waiting and
+    /// costs a commit for nearly every read.
+    #[schemars(extend("default" = "5m"))]
+    pub(crate) interval: Option<Located<DurationText>>,
+}
+
+/// How objects are encrypted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Encryption")]
+pub(crate) struct EncryptionFile {
+    /// A KMS key: alias, id or ARN. Each object costs a KMS request.
+    pub(crate) kms: Located<KmsKeyText>,
+}
+
+/// A mapping from names that the user chooses, in the order of the file, with the places of the names.
+#[derive(Debug)]
+pub(crate) struct Named<T>(pub(crate) Vec<(Located<String>, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NamedVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping")
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Named(entries))
+            }
+        }
+
+        deserializer.deserialize_map(NamedVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("NamedBy{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let value = generator.subschema_for::<T>();
+        schemars::json_schema!({ "type": "object", "additionalProperties": value })
+    }
+}

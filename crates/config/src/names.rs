@@ -1,0 +1,269 @@
+//! Implements, of the arrow `what the user wrote -> what it means`: names and addresses as their services allow them.
+//!
+//! Never: repeats the text in an error (it may have come from the environment).
+
+use std::net::SocketAddr;
+
+use crate::config::Stream;
+use crate::limits;
+
+/// Why a name is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NameError {
+    /// What is wrong, in words that do not repeat the name.
+    pub(crate) reason: String,
+    /// What to write.
+    pub(crate) hint: Option<String>,
+}
+
+fn refuse<T>(reason: impl Into<String>, hint: &str) -> Result<T, NameError> {
+    let hint = (!hint.is_empty()).then(|| hint.to_owned());
+    Err(NameError { reason: reason.into(), hint })
+}
+
+/// A pipeline's name: also a part of table and object names, so it is narrow.
+pub(crate) fn pipeline(text: &str) -> Result<(), NameError> {
+    const RULE: &str = "small letters, digits and `-`, beginning with a letter";
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return refuse("it begins with something other than a small letter", RULE);
+    }
+    if let Some(bad) = text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-')) {
+        return refuse(format!("it contains {bad:?}"), RULE);
+    }
+    at_most(text, limits::PIPELINE_NAME_CHARS_MAX)
+}
+
+/// A destination's id: `sp_<id>` is an attribute of the lease row.
+pub(crate) fn destination_id(text: &str) -> Result<String, NameError> {
+    const RULE: &str = "small letters, digits and `_`, beginning with a letter, at most 16";
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return refuse("it begins with something other than a small letter", RULE);
+    }
+    if !text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+        return refuse("it contains something other than small letters, digits and `_`", RULE);
+    }
+    at_most(text, limits::DESTINATION_ID_CHARS_MAX)?;
+    Ok(text.to_owned())
+}
+
+/// A stream's name or ARN (Kinesis: `[a-zA-Z0-9_.-]{1,128}`).
+pub(crate) fn stream(text: &str) -> Result<Stream, NameError> {
+    if !text.starts_with("arn:") {
+        simple(text, 1, limits::STREAM_NAME_CHARS_MAX)?;
+        return Ok(Stream { name: text.to_owned(), arn: None, region: None, account: None });
+    }
+    const EXAMPLE: &str = "for example `arn:aws:kinesis:eu-west-1:111122223333:stream/orders`";
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [_, partition, "kinesis", region, account, resource] = parts[..] else {
+        return refuse("the ARN is not one of Kinesis", EXAMPLE);
+    };
+    let Some(name) = resource.strip_prefix("stream/") else {
+        return refuse("the ARN does not name a stream", EXAMPLE);
+    };
+    if !partition.starts_with("aws") || region.is_empty() || account.len() != 12 || !digits(account) {
+        return refuse("the ARN lacks its partition, region or account", EXAMPLE);
+    }
+    if name.contains('/') {
+        return refuse("the ARN names a consumer; the stream's own is needed", EXAMPLE);
+    }
+    simple(name, 1, limits::STREAM_NAME_CHARS_MAX)?;
+    let own = |s: &str| Some(s.to_owned());
+    Ok(Stream { name: name.to_owned(), arn: own(text), region: own(region), account: own(account) })
+}
+
+/// A bucket's name, from itself or its ARN (S3: 3 to 63 small letters, digits, `.` and `-`).
+pub(crate) fn bucket(text: &str) -> Result<String, NameError> {
+    let name = match text.split_once(":::") {
+        Some((arn, name)) if arn.starts_with("arn:aws") && arn.ends_with(":s3") => name,
+        _ if text.starts_with("arn:") => {
+            return refuse("the ARN is not that of a bucket", "for example `arn:aws:s3:::acme-lake`");
+        }
+        _ => text,
+    };
+    let hint = match name {
+        _ if name.starts_with("s3://") => "the name alone; what follows it goes into `prefix`",
+        _ if name.contains('/') => "what follows the name goes into `prefix`",
+        _ => "3 to 63 small letters, digits, `.` and `-`",
+    };
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'.' || c == b'-';
+    let outer = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let bytes = name.as_bytes();
+    let good = (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|c| inner(*c))
+        && outer(bytes.first())
+        && outer(bytes.last())
+        && !name.contains("..");
+    if good { Ok(name.to_owned()) } else { refuse("S3 has no such names", hint) }
+}
+
+/// A DynamoDB table's name (`[a-zA-Z0-9_.-]{3,255}`), short enough for the commit table's name behind it.
+pub(crate) fn table(text: &str) -> Result<String, NameError> {
+    simple(text, 3, limits::TABLE_NAME_CHARS_MAX)?;
+    Ok(text.to_owned())
+}
+
+/// A region; new ones appear, so only the form is known.
+pub(crate) fn region(text: &str) -> Result<String, NameError> {
+    let good = (1..=32).contains(&text.len())
+        && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    if good { Ok(text.to_owned()) } else { refuse("small letters, digits and `-`", "for example `eu-west-1`") }
+}
+
+/// A worker's id; `None` for `auto`.
+pub(crate) fn worker_id(text: &str) -> Result<Option<String>, NameError> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    let good = text.bytes().all(|c| c.is_ascii_alphanumeric() || b"_.:-".contains(&c));
+    if text.is_empty() || !good {
+        return refuse("letters, digits and `_.:-`", "`auto` is new for every process");
+    }
+    at_most(text, limits::WORKER_ID_CHARS_MAX)?;
+    Ok(Some(text.to_owned()))
+}
+
+/// The base of a service's addresses, without a slash at its end.
+pub(crate) fn endpoint(text: &str) -> Result<String, NameError> {
+    const EXAMPLE: &str = "for example `http://127.0.0.1:4600`";
+    let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else {
+        return refuse("it does not begin with `http://` or `https://`", EXAMPLE);
+    };
+    if rest.contains('@') {
+        return refuse("a user or password in an address", "credentials come from the SDK's chain");
+    }
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._:/[]".contains(c);
+    if rest.trim_end_matches('/').is_empty() || !rest.chars().all(good) {
+        return refuse("no host, or more than a host, a port and a path", EXAMPLE);
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// An address and a port to listen on.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, NameError> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    match text.rsplit_once(':') {
+        Some(("", port)) if digits(port) => {
+            refuse("the address is missing", &format!("for all of them `0.0.0.0:{port}`"))
+        }
+        Some(("localhost", port)) if digits(port) => {
+            refuse("a name instead of an address", &format!("write `127.0.0.1:{port}`"))
+        }
+        _ => refuse("an address and a port are expected", "for example `0.0.0.0:9464`, or `http: off`"),
+    }
+}
+
+/// How many leases; `None` for `unlimited`.
+pub(crate) fn leases(text: &str) -> Result<Option<u32>, NameError> {
+    if text == "unlimited" {
+        return Ok(None);
+    }
+    match text.parse::<u32>() {
+        Ok(n) if (1..=limits::LEASES_MAX).contains(&n) => Ok(Some(n)),
+        _ => refuse(format!("a number from 1 to {}, or unlimited", limits::LEASES_MAX), "`unlimited` is the default"),
+    }
+}
+
+/// The end of object keys (Firehose: `FileExtension`).
+pub(crate) fn extension(text: &str) -> Result<String, NameError> {
+    const RULE: &str = "a dot, then small letters, digits and any of !-_.*'()";
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "!-_.*'()".contains(c);
+    if !text.starts_with('.') || text.len() < 2 || !text.chars().all(good) {
+        let hint = if text.starts_with(|c: char| c.is_ascii_lowercase()) { "it begins with a dot" } else { RULE };
+        return refuse("Firehose has no such extensions", hint);
+    }
+    at_most(text, limits::EXTENSION_CHARS_MAX)?;
+    Ok(text.to_owned())
+}
+
+/// A KMS key: alias, id or ARN; whether it exists is found by `check --online`.
+pub(crate) fn kms_key(text: &str) -> Result<String, NameError> {
+    let id = |t: &str| !t.is_empty() && t.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-' || c.is_ascii_lowercase());
+    let good = text.strip_prefix("alias/").is_some_and(|a| !a.is_empty())
+        || text.starts_with("arn:") && text.contains(":kms:")
+        || id(text) && text.contains('-') && text.bytes().any(|c| c.is_ascii_digit());
+    if good { Ok(text.to_owned()) } else { refuse("neither an alias, an id nor an ARN", "for example `alias/lake`") }
+}
+
+/// Letters, digits, `_`, `.` and `-`.
+fn simple(text: &str, least: usize, most: usize) -> Result<(), NameError> {
+    if !text.bytes().all(|c| c.is_ascii_alphanumeric() || b"_.-".contains(&c)) {
+        return refuse("it contains something other than letters, digits, `_`, `.` and `-`", "");
+    }
+    if text.len() < least {
+        return refuse(format!("it has fewer than {least} characters"), "");
+    }
+    at_most(text, most)
+}
+
+fn at_most(text: &str, most: usize) -> Result<(), NameError> {
+    if text.chars().count() <= most { Ok(()) } else { refuse(format!("it has more than {most} characters"), "") }
+}
+
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn streams_are_names_or_arns() {
+        let arn = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders";
+        let stream = stream(arn).expect("an ARN");
+        assert_eq!((stream.name.as_str(), stream.region.as_deref()), ("orders", Some("eu-west-1")));
+        assert_eq!(super::stream("a.b_c-1").expect("a name").arn, None);
+        for bad in
+            ["", "a b", "arn:aws:s3:::orders", "arn:aws:kinesis:eu-west-1:1:stream/x", &format!("{arn}/consumer/c:1")]
+        {
+            assert!(super::stream(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn buckets_are_names_or_arns() {
+        assert_eq!(bucket("arn:aws:s3:::acme-lake"), Ok("acme-lake".to_owned()));
+        assert_eq!(bucket("acme.lake"), Ok("acme.lake".to_owned()));
+        for bad in
+            ["ab", "Acme", "-acme", "acme..lake", "s3://acme", "acme/x", "arn:aws:kinesis:::acme", "arn:aws:s3:::"]
+        {
+            assert!(bucket(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_other_names() {
+        assert!(pipeline("orders-lake").is_ok() && pipeline("Orders").is_err() && pipeline("a_b").is_err());
+        assert!(pipeline(&"a".repeat(63)).is_ok() && pipeline(&"a".repeat(64)).is_err());
+        assert!(destination_id("lake_2").is_ok() && destination_id("2lake").is_err());
+        assert!(destination_id(&"a".repeat(16)).is_ok() && destination_id(&"a".repeat(17)).is_err());
+        assert_eq!(endpoint("http://127.0.0.1:4600/"), Ok("http://127.0.0.1:4600".to_owned()));
+        assert!(
+            endpoint("127.0.0.1:4600").is_err()
+                && endpoint("http://a:b@host").is_err()
+                && endpoint("http:///").is_err()
+        );
+        assert!(listen("0.0.0.0:9464").is_ok() && listen("[::1]:9464").is_ok() && listen(":9464").is_err());
+        assert_eq!(leases("unlimited"), Ok(None));
+        assert!(leases("0").is_err() && leases("8") == Ok(Some(8)));
+        assert!(extension(".json.gz").is_ok() && extension("json").is_err() && extension(".").is_err());
+        assert!(
+            kms_key("alias/lake").is_ok()
+                && kms_key("1234abcd-12ab-34cd-56ef-1234567890ab").is_ok()
+                && kms_key("lake").is_err()
+        );
+        assert!(table("ab").is_err() && table(&"t".repeat(237)).is_ok() && table(&"t".repeat(238)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_string_panics(text in "(arn:|aws|:|s3|kinesis|stream/|[a-z0-9é./@-]){0,20}") {
+            let _ = (pipeline(&text), destination_id(&text), stream(&text), bucket(&text), table(&text), region(&text));
+            let _ = (worker_id(&text), endpoint(&text), listen(&text), leases(&text), extension(&text), kms_key(&text));
+        }
+    }
+}
