@@ -3,3 +3,7 @@
 
 mod java_time;
 pub mod object_key;
+pub mod s3;
+
+pub use s3::sweep::{OpenUpload, OpenUploads, Page, Verdict, due, verdict};
+pub use s3::{LostObject, S3, S3Settings};

@@ -1,0 +1,185 @@
+//! S3: `batch -> stage -> commit -> publish` with multipart uploads that stay open until the commit.
+//!
+//! An open upload is durable and no reader sees it: that is the staging. Completing it is the publishing, idempotent by
+//! the key, which holds the commit's id. What an answer means is decided in one file, [`classify`].
+//! Invariants: no object is ever overwritten; nothing is visible before its commit; an output of another bucket is never
+//! touched (a receipt is data from outside).
+//! Never: a retry, a clock, an abort of an upload that was committed.
+
+mod checksum;
+mod classify;
+mod publish;
+mod requests;
+mod stage;
+pub mod sweep;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use jiff::tz::TimeZone;
+use standpipe_config::template::Template;
+use standpipe_convert::{Compression, Format};
+use standpipe_flow::deliver::ExtraObject;
+use standpipe_flow::offload::Offload;
+use standpipe_flow::{
+    Batch, BatchLimits, CommitId, DeliveryError, Destination, Millis, Mode, Output, Published, Random, Receipt, Staged,
+};
+
+use crate::object_key::KeyPrefix;
+use checksum::Sum;
+use sweep::{OpenUploads, Page};
+
+/// What publishing does with an output whose upload is gone while nothing proves that it was ever visible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LostObject {
+    /// Deliver its records again: a repeat is better than a loss.
+    #[default]
+    Replay,
+    /// Take it for published and deleted by its reader, within 24 h of the commit by S3's own time.
+    AssumePublished,
+}
+
+/// What one S3 destination is configured to do.
+#[derive(Clone, Debug)]
+pub struct S3Settings {
+    /// The bucket of all its objects.
+    pub bucket: String,
+    /// Prefix of data objects.
+    pub prefix: Template,
+    /// Prefix of error objects.
+    pub error_prefix: Template,
+    /// The pipeline's name: the first part of object names.
+    pub pipeline: String,
+    /// The zone of times in keys; Firehose's default is UTC.
+    pub time_zone: TimeZone,
+    /// What an object holds.
+    pub format: Format,
+    /// How objects of lines are compressed.
+    pub compression: Compression,
+    /// Replaces the format's extension, with its dot.
+    pub file_extension: Option<String>,
+    /// What one batch may weigh.
+    pub limits: BatchLimits,
+    /// SSE-KMS with this key; `None` leaves it to the bucket.
+    pub kms: Option<String>,
+    /// What becomes of a lost output.
+    pub lost_object: LostObject,
+}
+
+/// An S3 bucket, or one of another server that speaks its API.
+pub struct S3 {
+    client: Client,
+    settings: S3Settings,
+    prefix: KeyPrefix,
+    error_prefix: KeyPrefix,
+    extension: String,
+    unsigned: bool,
+    /// Set when the server has refused CRC-64/NVME.
+    crc32: AtomicBool,
+    offload: Arc<dyn Offload>,
+    random: Arc<dyn Random>,
+}
+
+impl fmt::Debug for S3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3").field("pipeline", &self.settings.pipeline).field("bucket", &self.settings.bucket).finish()
+    }
+}
+
+impl S3 {
+    /// A destination over a client of its own. `config` must have what every SDK client needs: a behaviour version, a
+    /// sleep implementation, credentials; its retry settings are not used. With an endpoint of its own (in `config`, or
+    /// `AWS_ENDPOINT_URL_S3` where that was loaded from the environment) path-style addressing is used.
+    pub fn new(
+        config: &aws_types::SdkConfig,
+        settings: S3Settings,
+        offload: Arc<dyn Offload>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let default_extension = || settings.format.extension(settings.compression).to_owned();
+        Self {
+            client: requests::client(config),
+            prefix: KeyPrefix::new(&settings.prefix, settings.time_zone.clone()),
+            error_prefix: KeyPrefix::new(&settings.error_prefix, settings.time_zone.clone()),
+            extension: settings.file_extension.clone().unwrap_or_else(default_extension),
+            unsigned: requests::unsigned_payload(config),
+            crc32: AtomicBool::new(false),
+            settings,
+            offload,
+            random,
+        }
+    }
+
+    /// One page of the open uploads under this destination's prefixes, with keys of our form, whosever they are.
+    /// `page` is the `next` of the page before, or the default for the first. Safe to drop at any time.
+    pub async fn open_uploads(&self, page: &Page) -> Result<OpenUploads, DeliveryError> {
+        let prefixes = sweep::distinct(&[self.prefix.literal_start(), self.error_prefix.literal_start()]);
+        let Some(prefix) = prefixes.get(page.prefix) else {
+            return Ok(OpenUploads::default());
+        };
+        let (uploads, next) = requests::list_uploads(&self.client, &self.settings.bucket, prefix, page).await?;
+        let following = || Page { prefix: page.prefix + 1, ..Page::default() };
+        let next = next.or_else(|| (page.prefix + 1 < prefixes.len()).then(following));
+        Ok(OpenUploads { uploads, next })
+    }
+
+    /// Aborts an upload that [`sweep::verdict`] found dead. One that is gone is as good as aborted.
+    pub async fn abort_dead(&self, upload: &sweep::OpenUpload) -> Result<(), DeliveryError> {
+        self.own(&upload.bucket)?;
+        requests::abort(&self.client, &upload.bucket, &upload.key, &upload.upload_id).await
+    }
+
+    fn sum(&self) -> Sum {
+        if self.crc32.load(Ordering::Relaxed) { Sum::Crc32 } else { Sum::Crc64Nvme }
+    }
+
+    /// Refuses a bucket that is not this destination's.
+    fn own(&self, bucket: &str) -> Result<(), DeliveryError> {
+        if bucket == self.settings.bucket {
+            return Ok(());
+        }
+        let cause = format!("an output in bucket {bucket:?}, which is not this destination's");
+        Err(DeliveryError::Halt { cause })
+    }
+}
+
+#[async_trait]
+impl Destination for S3 {
+    fn mode(&self) -> Mode {
+        Mode::Staged
+    }
+
+    fn limits(&self) -> BatchLimits {
+        self.settings.limits
+    }
+
+    async fn probe(&self) -> Result<(), DeliveryError> {
+        requests::probe(&self.client, &self.settings.bucket).await
+    }
+
+    async fn stage(&self, cid: CommitId, batch: &Batch) -> Result<Staged, DeliveryError> {
+        stage::batch(self, cid, batch).await
+    }
+
+    async fn stage_extra(
+        &self,
+        cid: CommitId,
+        object: &ExtraObject,
+    ) -> Result<(Output, Option<Millis>), DeliveryError> {
+        stage::extra(self, cid, object).await
+    }
+
+    async fn publish(&self, receipt: &Receipt) -> Result<Published, DeliveryError> {
+        publish::receipt(self, receipt).await
+    }
+
+    async fn discard(&self, dead: &[Output]) -> Result<(), DeliveryError> {
+        publish::discard(self, dead).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Uploads that crashed workers left open: listed here, decided by the rule of death, aborted by the worker's sweeper.
+//!
+//! The 24 hours are between two times of S3's own, `Initiated` and the Date header of the listing: no clock of ours is
+//! read (I12). Whose upload it is says the fingerprint in the commit id of its key; the caller compares it.
+//! Never: aborts anything. A listing is one page, so that a bucket full of foreign uploads costs no memory.
+
+use std::time::Duration;
+
+use standpipe_flow::{CommitId, Millis, Receipt, ReceiptState};
+
+/// How long an upload stays untouched. A live batch refuses to commit when older than 6 h, so that none can be hit.
+pub const DUE_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// A multipart upload that is open and whose key is one of ours by its form.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenUpload {
+    /// The bucket.
+    pub bucket: String,
+    /// The key that it would become.
+    pub key: String,
+    /// The upload.
+    pub upload_id: String,
+    /// The commit named in the key.
+    pub cid: CommitId,
+    /// When it was opened, by S3.
+    pub initiated: Millis,
+    /// When it was listed, by S3's Date header.
+    pub now: Millis,
+}
+
+/// One page of a listing, and where the next one begins.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OpenUploads {
+    /// The uploads on it, in the order of their keys.
+    pub uploads: Vec<OpenUpload>,
+    /// The next page; `None` after the last.
+    pub next: Option<Page>,
+}
+
+/// A place in a listing: which of the prefixes, and the markers within it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    pub(super) prefix: usize,
+    pub(super) key_marker: Option<String>,
+    pub(super) upload_id_marker: Option<String>,
+}
+
+/// What the sweeper does with an upload that is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It may still be published.
+    Keep,
+    /// It is dead: no receipt will ever name it.
+    Abort,
+    /// Its commit was given up by everybody (a Java worker finished the shard): RETRACTED IF COMMITTED, then abort.
+    RetractThenAbort,
+}
+
+/// Whether an upload is old enough to be judged.
+pub fn due(upload: &OpenUpload) -> bool {
+    upload.now.since(upload.initiated) >= DUE_AFTER
+}
+
+/// The rule of death for an upload that is [`due`]. `receipt` was read consistently; `carried` says whether any lease
+/// row carries the commit, by a consistent read made after that of the receipt.
+pub fn verdict(receipt: Option<&Receipt>, upload_id: &str, carried: bool) -> Verdict {
+    let Some(receipt) = receipt else {
+        return Verdict::Abort;
+    };
+    match receipt.state {
+        ReceiptState::Committed if carried => Verdict::Keep,
+        ReceiptState::Committed => Verdict::RetractThenAbort,
+        // DONE and named: what is published cannot be open, so the listing is late. The bucket's own rule ends it.
+        ReceiptState::Done if receipt.outputs.iter().any(|output| output.upload_id == upload_id) => Verdict::Keep,
+        // RETRACTED is final: nothing of it will be visible, whether the receipt names the upload or not.
+        ReceiptState::Done | ReceiptState::Retracted => Verdict::Abort,
+    }
+}
+
+/// The prefixes to list, each once: one that begins with another is covered by it.
+pub(super) fn distinct<'a>(starts: &[&'a str]) -> Vec<&'a str> {
+    let mut sorted: Vec<&str> = starts.to_vec();
+    sorted.sort_unstable();
+    let mut kept: Vec<&str> = Vec::new();
+    for start in sorted {
+        if !kept.iter().any(|covering| start.starts_with(covering)) {
+            kept.push(start);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use standpipe_flow::{Checksum, DestinationId, Output, OutputKind, WorkerId};
+
+    use super::*;
+
+    fn receipt(state: ReceiptState, upload_id: &str) -> Receipt {
+        let output = Output {
+            kind: OutputKind::Data,
+            bucket: "b".to_owned(),
+            key: "k".to_owned(),
+            upload_id: upload_id.to_owned(),
+            parts: Vec::new(),
+            size: 1,
+            checksum: Checksum::Crc64Nvme(String::new()),
+            records: 1,
+        };
+        Receipt {
+            cid: CommitId([0; 16]),
+            state,
+            destination: DestinationId::new("s3"),
+            shards: Vec::new(),
+            outputs: vec![output],
+            config: String::new(),
+            worker: WorkerId::new("w"),
+            version: String::new(),
+            records: 1,
+            bytes: 1,
+            created_at: None,
+        }
+    }
+
+    #[test]
+    fn the_rule_of_death() {
+        use ReceiptState::{Committed, Done, Retracted};
+        let verdict = |state: Option<ReceiptState>, named: bool, carried: bool| {
+            let receipt = state.map(|state| receipt(state, if named { "u" } else { "another" }));
+            super::verdict(receipt.as_ref(), "u", carried)
+        };
+        for carried in [false, true] {
+            assert_eq!(verdict(None, false, carried), Verdict::Abort);
+            assert_eq!(verdict(Some(Done), true, carried), Verdict::Keep);
+            assert_eq!(verdict(Some(Done), false, carried), Verdict::Abort);
+            assert_eq!(verdict(Some(Retracted), true, carried), Verdict::Abort);
+            assert_eq!(verdict(Some(Retracted), false, carried), Verdict::Abort);
+        }
+        for named in [false, true] {
+            assert_eq!(verdict(Some(Committed), named, true), Verdict::Keep, "it may be published");
+            assert_eq!(verdict(Some(Committed), named, false), Verdict::RetractThenAbort);
+        }
+    }
+
+    #[test]
+    fn an_upload_is_due_after_a_day_of_s3s_own_time() {
+        let upload = |age_millis: u64| OpenUpload {
+            bucket: "b".to_owned(),
+            key: "k".to_owned(),
+            upload_id: "u".to_owned(),
+            cid: CommitId([0; 16]),
+            initiated: Millis(1_000),
+            now: Millis(1_000 + age_millis),
+        };
+        let day = 24 * 3600 * 1000;
+        assert!(!due(&upload(0)));
+        assert!(!due(&upload(day - 1)));
+        assert!(due(&upload(day)));
+        assert!(!due(&OpenUpload { now: Millis(0), ..upload(0) }), "a listing from before is no day later");
+    }
+
+    #[test]
+    fn a_prefix_under_another_is_listed_once() {
+        assert_eq!(distinct(&["in/", "in/errors/"]), ["in/"]);
+        assert_eq!(distinct(&["in/", "in/"]), ["in/"]);
+        assert_eq!(distinct(&["in/", "bad/"]), ["bad/", "in/"]);
+        assert_eq!(distinct(&["in/", ""]), [""]);
+    }
+}
