@@ -13,9 +13,11 @@ pub mod batch;
 pub mod chunk;
 pub mod clock;
 pub mod commit;
+pub mod conformance;
 pub mod deliver;
 pub mod holding;
 pub mod lease;
+pub mod offload;
 pub mod read;
 pub mod receipt;
 pub mod record;
@@ -32,6 +34,7 @@ pub use holding::{Holding, Holdings};
 pub use lease::{
     DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure, WorkerId,
 };
+pub use offload::{Job, Offload};
 pub use read::{Read, ReadError, ShardReader};
 pub use receipt::{Checksum, CommitId, Output, OutputKind, Part, Receipt, ReceiptShard, ReceiptState};
 pub use record::Record;
