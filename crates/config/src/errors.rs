@@ -12,8 +12,10 @@ use crate::source::{At, Excerpt, Sources};
 /// Everything that is wrong with a configuration, in the order of the files; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
-    /// The findings.
+    /// The findings that are shown, at most [`limits::FINDINGS_MAX`].
     pub errors: Vec<ConfigError>,
+    /// How many more there are.
+    pub left_out: usize,
 }
 
 /// One thing that is wrong.
@@ -53,7 +55,10 @@ impl ConfigErrors {
             text.push_str(&error.render(&renderer));
             text.push_str("\n\n");
         }
-        text.truncate(text.trim_end().len());
+        match self.left_out {
+            0 => text.truncate(text.trim_end().len()),
+            more => text.push_str(&format!("and {more} more")),
+        }
         text.push('\n');
         text
     }
@@ -197,9 +202,10 @@ impl Finding {
 pub(crate) fn finish(mut findings: Vec<Finding>, sources: &Sources) -> Option<ConfigErrors> {
     findings.sort_by_key(|f| (f.at.file, f.at.start));
     findings.dedup_by(|a, b| a.at == b.at && a.message == b.message);
+    let left_out = findings.len().saturating_sub(limits::FINDINGS_MAX);
     findings.truncate(limits::FINDINGS_MAX);
     let errors: Vec<ConfigError> = findings.into_iter().map(|f| f.finish(sources)).collect();
-    (!errors.is_empty()).then_some(ConfigErrors { errors })
+    (!errors.is_empty()).then_some(ConfigErrors { errors, left_out })
 }
 
 /// A file that could not be read, or is not text.
@@ -214,5 +220,5 @@ pub(crate) fn unreadable(file: &str, message: impl Into<String>, hint: Option<St
         not_built: false,
         marks: Vec::new(),
     };
-    ConfigErrors { errors: vec![error] }
+    ConfigErrors { errors: vec![error], left_out: 0 }
 }

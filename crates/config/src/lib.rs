@@ -19,6 +19,7 @@ mod not_built;
 mod resolve;
 mod resolve_s3;
 pub mod schema;
+pub mod secrets;
 mod shape;
 mod source;
 pub mod template;
@@ -32,3 +33,6 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use load::{load, parse};
 pub use resolve::Checks;
 pub use variables::Env;
+
+#[cfg(test)]
+mod tests;

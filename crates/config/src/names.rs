@@ -36,14 +36,16 @@ pub(crate) fn pipeline(text: &str) -> Result<(), NameError> {
 /// A destination's id: `sp_<id>` is an attribute of the lease row.
 pub(crate) fn destination_id(text: &str) -> Result<String, NameError> {
     const RULE: &str = "small letters, digits and `_`, beginning with a letter, at most 16";
+    if text.chars().count() > limits::DESTINATION_ID_CHARS_MAX {
+        return refuse(format!("it has more than {} characters", limits::DESTINATION_ID_CHARS_MAX), RULE);
+    }
     if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
         return refuse("it begins with something other than a small letter", RULE);
     }
-    if !text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
-        return refuse("it contains something other than small letters, digits and `_`", RULE);
+    if text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+        return Ok(text.to_owned());
     }
-    at_most(text, limits::DESTINATION_ID_CHARS_MAX)?;
-    Ok(text.to_owned())
+    refuse("it contains something other than small letters, digits and `_`", RULE)
 }
 
 /// A stream's name or ARN (Kinesis: `[a-zA-Z0-9_.-]{1,128}`).

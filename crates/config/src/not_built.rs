@@ -34,6 +34,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("pipelines.*.destinations[].s3.schema", &["glue", "file", "infer"]),
 ];
 
+/// Keys that are not built and stand in the place of one that is, which is then not asked for.
+pub(crate) const REPLACES: &[(&str, &str)] = &[("glue", "columns"), ("file", "columns"), ("infer", "columns")];
+
 /// What is designed and not built at a place.
 pub(crate) fn at(pattern: &str) -> &'static [&'static str] {
     TABLE.iter().find(|(place, _)| *place == pattern).map_or(&[], |(_, names)| names)

@@ -165,15 +165,20 @@ impl<'s> Shape<'s, '_> {
         if allowed.words.is_empty() && !allowed.integer && !allowed.boolean {
             return self.wrong_kind(allowed, schema, node, place);
         }
-        let shown = if scalar.from_env { "this value".to_owned() } else { format!("`{text}`") };
+        let shown = if scalar.from_env { "the value from the environment".to_owned() } else { format!("`{text}`") };
         let near = nearest(text, allowed.words.iter().map(String::as_str)).filter(|_| !scalar.from_env);
-        let hint = near.map(|word| format!("did you mean `{word}`?"));
+        let hint = match near {
+            Some(word) => Some(format!("did you mean `{word}`?")),
+            None => (place.path == "version").then(|| "this program reads files of version 1".to_owned()),
+        };
         let message = format!("{shown} is no value of {}", place.name());
         self.findings.push(Finding::new(node.at, &place.path, message).label(format!("expected {what}")).hint(hint));
     }
 
     fn map(&mut self, allowed: &Allowed<'s>, entries: &[(Key, Node)], place: &Place) {
         let mut seen: BTreeMap<&str, At> = BTreeMap::new();
+        // A key that is missing because it was misspelt, or replaced by one that is not built, has its finding already.
+        let mut meant: Vec<&str> = Vec::new();
         for (key, value) in entries {
             if let Some(first) = seen.insert(&key.text, key.at) {
                 self.findings.push(
@@ -190,14 +195,19 @@ impl<'s> Shape<'s, '_> {
             let named = allowed.properties.get(key.text.as_str());
             match named.or(allowed.chosen.as_ref()) {
                 Some(schema) => self.node(schema, value, &place.key(key, named.is_none())),
-                None if not_built::contains(&place.pattern, &key.text) => self.not_built(key.at, &key.text, place),
-                None => self.unknown(allowed, key, place),
+                None if not_built::contains(&place.pattern, &key.text) => {
+                    self.not_built(key.at, &key.text, place);
+                    meant.extend(
+                        not_built::REPLACES.iter().find(|(name, _)| *name == key.text).map(|(_, built)| *built),
+                    );
+                }
+                None => meant.extend(self.unknown(allowed, key, place)),
             }
         }
         if allowed.tagged {
             return self.tagged(allowed, entries, place);
         }
-        for name in allowed.required.iter().filter(|name| !seen.contains_key(**name)) {
+        for name in allowed.required.iter().filter(|name| !seen.contains_key(**name) && !meant.contains(*name)) {
             let example = allowed.properties.get(name).and_then(|s| s["examples"].get(0)).and_then(Json::as_str);
             let message = format!("`{name}` is missing in {}", place.name());
             let hint = match (*name, example) {
@@ -227,7 +237,8 @@ impl<'s> Shape<'s, '_> {
         }
     }
 
-    fn unknown(&mut self, allowed: &Allowed<'s>, key: &Key, place: &Place) {
+    /// A key that nobody knows; the answer is the one that it was most likely meant for.
+    fn unknown(&mut self, allowed: &Allowed<'s>, key: &Key, place: &Place) -> Option<&'s str> {
         let unbuilt = not_built::at(&place.pattern);
         let known: Vec<&str> = allowed.properties.keys().copied().collect();
         let near = nearest(&key.text, known.iter().copied().chain(unbuilt.iter().copied()));
@@ -244,6 +255,7 @@ impl<'s> Shape<'s, '_> {
                 .label(format!("not a key of {}", place.name()))
                 .hint(Some(hint)),
         );
+        near
     }
 
     fn not_built(&mut self, at: At, name: &str, place: &Place) {
@@ -256,7 +268,9 @@ impl<'s> Shape<'s, '_> {
         let what = expected(allowed, schema, &place.pattern);
         let message = format!("{} is {}, not {}", place.name(), node.kind(), what);
         let at = if node.at.start == node.at.end { place.at } else { node.at };
-        self.findings.push(Finding::new(at, &place.path, message).label(format!("expected {what}")));
+        let element = allowed.items.is_some() && !matches!(node.value, Value::List(_));
+        let hint = element.then(|| "each element of a list begins with `- `".to_owned());
+        self.findings.push(Finding::new(at, &place.path, message).label(format!("expected {what}")).hint(hint));
     }
 }
 

@@ -233,12 +233,12 @@ fn syntax(error: &serde_saphyr::Error, text: &str, file: usize) -> Finding {
     let message = serde_saphyr::UserMessageFormatter;
     let message = error.render_with_formatter(&message);
     let message = message.lines().next().unwrap_or("this is not YAML").trim();
-    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
-    Finding::new(at, "", format!("this is not YAML: {message}")).hint(advice(line, text))
+    let message = message.split_once(" at line ").map_or(message, |(message, _)| message);
+    Finding::new(at, "", format!("this is not YAML: {message}")).hint(advice(line, text, message))
 }
 
 /// The usual reasons, by how the line looks.
-fn advice(line: &str, text: &str) -> Option<String> {
+fn advice(line: &str, text: &str, message: &str) -> Option<String> {
     let indent = &line[..line.len() - line.trim_start().len()];
     if indent.contains('\t') || text.lines().any(|l| l.starts_with('\t')) {
         return Some("YAML is indented with spaces; a tab stands at the beginning of a line".to_owned());
@@ -246,7 +246,7 @@ fn advice(line: &str, text: &str) -> Option<String> {
     if line.contains("${") && (line.contains('{') || line.contains('[')) {
         return Some("`${VAR}` cannot stand within `{ }` or `[ ]`; write one key a line".to_owned());
     }
-    if line.contains(": ") && line.trim_start().matches(": ").count() > 1 {
+    if message.contains("mapping values are not allowed") && line.matches(": ").count() > 1 {
         return Some("a value with `: ` in it goes in quotes".to_owned());
     }
     None

@@ -1,0 +1,233 @@
+//! Whole configurations: the examples, what they mean, and texts that nobody would write.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::config::{
+    Compression, Config, Destination, Format, Logs, LostObject, OnDestinationFailure, ParquetCompression, ReadMode,
+    RecordDelimiter, S3, StartPosition,
+};
+use crate::{Checks, ConfigErrors, parse};
+
+fn read(text: &str) -> Result<Config, ConfigErrors> {
+    let env = |name: &str| (name == "BUCKET").then(|| "acme-lake".to_owned());
+    parse("test.yaml", text, &env, &Checks { columns: &|_| Ok(()) })
+}
+
+fn good(text: &str) -> Config {
+    read(text).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+}
+
+fn s3(config: &Config) -> &S3 {
+    let Destination::S3(s3) = &config.pipelines[0].destinations[0];
+    s3
+}
+
+const SMALLEST: &str = include_str!("../../../docs/examples/smallest.yaml");
+const LINES: &str = include_str!("../../../docs/examples/lines-gzip.yaml");
+const PARQUET: &str = include_str!("../../../docs/examples/parquet.yaml");
+
+#[test]
+fn the_smallest_file_gets_every_default() {
+    let config = good(SMALLEST);
+    assert_eq!(config.worker.id, None);
+    assert_eq!(config.worker.memory_bytes, None);
+    assert_eq!(config.worker.shutdown_grace, Duration::from_secs(50));
+    assert_eq!(config.http.map(|a| a.to_string()).as_deref(), Some("0.0.0.0:9464"));
+    assert_eq!(config.logs, Logs::Auto);
+    let pipeline = &config.pipelines[0];
+    assert_eq!(pipeline.name, "orders");
+    assert_eq!(pipeline.lease.table, "standpipe-orders");
+    assert_eq!(pipeline.lease.failover, Duration::from_secs(10));
+    assert_eq!((pipeline.lease.leases_max, pipeline.lease.create), (None, true));
+    assert_eq!(pipeline.source.start, StartPosition::TrimHorizon);
+    assert_eq!((pipeline.source.read, pipeline.source.poll), (ReadMode::Auto, Duration::from_secs(1)));
+    assert_eq!(pipeline.on_destination_failure, OnDestinationFailure::Isolate);
+    let s3 = s3(&config);
+    assert_eq!((s3.id.as_str(), s3.bucket.as_str(), s3.extension.as_str()), ("s3", "acme-lake", ""));
+    assert_eq!(s3.prefix.to_string(), "!{timestamp:yyyy/MM/dd/HH/}");
+    assert_eq!(s3.error_prefix.to_string(), "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd/HH/}");
+    assert_eq!(s3.format, Format::JsonLines);
+    assert_eq!((s3.compression, s3.record_delimiter), (Compression::None, RecordDelimiter::Newline));
+    assert_eq!((s3.buffer_bytes, s3.buffer_interval), (5 << 20, Duration::from_secs(300)));
+    assert_eq!((s3.kms_key.as_deref(), s3.lost_object), (None, LostObject::Replay));
+}
+
+#[test]
+fn the_example_of_lines_means_what_it_says() {
+    let config = good(LINES);
+    assert_eq!(config.aws.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(config.worker.memory_bytes, Some(512 << 20));
+    let source = &config.pipelines[0].source;
+    assert_eq!((source.stream.name.as_str(), source.stream.account.as_deref()), ("app-logs", Some("111122223333")));
+    assert_eq!(source.start, StartPosition::Ago(Duration::from_secs(6 * 3600)));
+    let s3 = s3(&config);
+    assert_eq!((s3.id.as_str(), s3.bucket.as_str(), s3.extension.as_str()), ("archive", "acme-logs", ".json.gz"));
+    assert_eq!(s3.compression, Compression::Gzip);
+    assert_eq!(s3.prefix.literal_start(), "app/dt=");
+}
+
+#[test]
+fn the_example_of_parquet_means_what_it_says() {
+    let config = good(PARQUET);
+    let s3 = s3(&config);
+    let columns = "id bigint, total double, tags array<string>, at timestamp".to_owned();
+    assert_eq!(s3.format, Format::Parquet { compression: ParquetCompression::Snappy, columns });
+    assert_eq!((s3.extension.as_str(), s3.record_delimiter), (".parquet", RecordDelimiter::None));
+    assert_eq!((s3.buffer_bytes, s3.kms_key.as_deref()), (128 << 20, Some("alias/lake")));
+    assert_eq!(config.pipelines[0].source.start, StartPosition::At(1_769_817_600_000));
+}
+
+#[test]
+fn the_published_schema_is_the_present_one() {
+    let published = include_str!("../../../docs/reference/config.schema.json");
+    let present = crate::schema::schema_text();
+    assert!(
+        published == present,
+        "docs/reference/config.schema.json is out of date: standpipe schema > docs/reference/config.schema.json"
+    );
+}
+
+/// The schema comes from serde's and schemars' attributes, which could disagree: every key and word of it must decode.
+#[test]
+fn everything_that_the_schema_has_is_read() {
+    let everything = "
+version: 1
+aws: { region: eu-west-1, endpoints: { kinesis: http://k, dynamodb: http://d, s3: http://s } }
+worker: { id: a-1, memory: 1GiB, shutdown_grace: 10s }
+http: { listen: 127.0.0.1:9464 }
+telemetry: { logs: json }
+pipelines:
+  one:
+    lease: { table: leases, failover: 2s, max: 8, create: false }
+    source: { kinesis: { stream: s, start: latest, read: auto, poll: 1s, deaggregate: none, out_of_range: drop } }
+    destinations:
+      - s3:
+          id: raw
+          bucket: bucket
+          prefix: in/
+          error_prefix: bad/
+          format: raw
+          compression: zstd
+          record_delimiter: none
+          file_extension: .bin
+          buffer: { size: 1MiB, interval: 0s }
+          encryption: { kms: alias/key }
+          lost_object: assume_published
+    on_destination_failure: stop
+    retired: [old]
+  two:
+    source: { kinesis: { stream: s, start: latest } }
+    destinations: [{ s3: { bucket: bucket, format: parquet, schema: { columns: id bigint } } }]
+";
+    let config = good(everything);
+    assert_eq!((config.http.map(|a| a.port()), config.logs), (Some(9464), Logs::Json));
+    assert_eq!(config.pipelines[0].lease.leases_max, Some(8));
+    assert_eq!(s3(&config).extension, ".bin");
+    assert_eq!(s3(&config).error_prefix.literal_start(), "bad/");
+    let mut keys = Vec::new();
+    keys_of(&crate::schema::schema(), &mut keys);
+    for key in keys {
+        assert!(everything.contains(&format!("{key}:")) || key == "parquet", "`{key}` is not tried here");
+    }
+}
+
+fn keys_of(schema: &serde_json::Value, keys: &mut Vec<String>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        keys.extend(properties.keys().cloned());
+    }
+    match schema {
+        serde_json::Value::Object(map) => map.values().for_each(|value| keys_of(value, keys)),
+        serde_json::Value::Array(items) => items.iter().for_each(|value| keys_of(value, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn http_can_be_off() {
+    assert_eq!(good(&format!("{SMALLEST}http: off\n")).http, None);
+}
+
+#[test]
+fn json_is_yaml() {
+    let json = r#"{"version": 1, "pipelines": {"orders": {
+        "source": {"kinesis": {"stream": "orders", "start": "latest"}},
+        "destinations": [{"s3": {"bucket": "acme-lake", "buffer": {"size": 5242880}}}]}}}"#;
+    assert_eq!(s3(&good(json)).buffer_bytes, 5 << 20);
+}
+
+#[test]
+fn variables_stand_for_values_and_not_for_structure() {
+    let bucket = |text: &str| SMALLEST.replace("acme-lake", text);
+    assert_eq!(s3(&good(&bucket("${BUCKET}"))).bucket, "acme-lake");
+    assert_eq!(s3(&good(&bucket("${OTHER:-other-lake}"))).bucket, "other-lake");
+    assert!(read(&bucket("\"${BUCKET}\"")).is_err(), "in quotes it is plain text");
+    assert!(read(&bucket("|\n            ${BUCKET}")).is_err(), "a block is plain text");
+    let injected = |_: &str| Some("x\n          format: raw".to_owned());
+    assert!(parse("t", &bucket("${X}"), &injected, &Checks { columns: &|_| Ok(()) }).is_err());
+}
+
+#[test]
+fn anchors_and_merges_are_followed_and_errors_point_at_the_definition() {
+    let text = "
+version: 1
+pipelines:
+  a:
+    source: &source { kinesis: { stream: s, start: latest } }
+    destinations: &to [{ s3: { bucket: acme-lake } }]
+  b:
+    source: *source
+    destinations: *to
+  c:
+    source: { kinesis: { stream: s, start: latest } }
+    destinations: [{ s3: { bucket: acme-lake, buffer: &buffer { size: 2MiB } } }]
+  d:
+    source: *source
+    destinations: [{ s3: { bucket: acme-lake, buffer: { <<: *buffer, interval: 2m } } }]
+";
+    let config = good(text);
+    assert_eq!(config.pipelines.len(), 4);
+    let Destination::S3(merged) = &config.pipelines[3].destinations[0];
+    assert_eq!((merged.buffer_bytes, merged.buffer_interval), (2 << 20, Duration::from_secs(120)));
+    let errors =
+        read(&text.replace("start: latest } }\n    destinations: &to", "start: lates } }\n    destinations: &to"))
+            .expect_err("a bad start");
+    assert_eq!((errors.errors[0].line, errors.errors[0].hint.as_deref()), (5, Some("did you mean `latest`?")));
+}
+
+/// What YAML is made of.
+const PIECES: &str =
+    "(version: 1\n|pipelines:|  |\n|\t|- |: |[a-z]{1,4}|\\{|\\}|\\[|\\]|&a|\\*a|<<|\\||>|\"|'|#|\\$\\{|é|!!str|~|1)";
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in ".{0,200}") {
+        if let Err(errors) = read(&text) {
+            let _ = (errors.render(false), errors.render(true), errors.to_string());
+        }
+    }
+
+    #[test]
+    fn no_text_that_looks_like_yaml_panics(pieces in proptest::collection::vec(PIECES, 0..40)) {
+        if let Err(errors) = read(&pieces.concat()) {
+            let _ = errors.render(false);
+        }
+    }
+
+    /// A good file with a piece cut out and another put in: every outcome is a meaning or a drawn error.
+    #[test]
+    fn no_damaged_file_panics(
+        which in 0..3usize, from in 0..2000usize, len in 0..40usize, put in "[ -~é\n\t]{0,12}"
+    ) {
+        let text = [SMALLEST, LINES, PARQUET][which];
+        let from = text.floor_char_boundary(from % text.len());
+        let to = text.ceil_char_boundary((from + len).min(text.len()));
+        let damaged = format!("{}{put}{}", &text[..from], &text[to..]);
+        if let Err(errors) = read(&damaged) {
+            let drawn = errors.render(false);
+            prop_assert!(errors.errors.iter().all(|e| e.line >= 1 && e.column >= 1), "{drawn}");
+            prop_assert!(drawn.contains("--> test.yaml:"), "{drawn}");
+        }
+    }
+}
