@@ -1,1 +1,28 @@
-//! Placeholder.
+//! `lease ->`: the right to read a shard, kept in a lease table that a Java KCL could take over at any moment, and the
+//! commit table beside it.
+//!
+//! [`kcl`] is the row as DynamoDB holds it, [`expression`] renders the protocol's conditional writes, [`table`] and
+//! [`commits`] send them, one request a call. [`hierarchy`] and [`plan`] are pure: which leases must exist, and which
+//! of them this worker should take. [`renew`] keeps what is held, [`coordinator`] drives the rest.
+//!
+//! Never here: Kinesis (shards come through [`coordinator::ShardCatalog`]), records, destinations.
+
+mod admin;
+pub mod client;
+pub mod commits;
+mod expression;
+pub mod hierarchy;
+pub mod identity;
+pub mod kcl;
+pub mod plan;
+mod receipts;
+pub mod table;
+
+pub use client::Dynamo;
+pub use commits::CommitTable;
+pub use hierarchy::{ShardInfo, Start, may_read};
+pub use kcl::RowError;
+pub use table::{LeaseTable, Rows, TableError};
+
+#[cfg(test)]
+mod testing;
