@@ -11,7 +11,9 @@ use standpipe_flow::{LeaseKey, Record, RejectedRecord};
 
 use crate::compress::Compression;
 use crate::lines::Lines;
+use crate::parquet::{ParquetCompression, Rows};
 use crate::parts::PART_BYTES;
+use crate::schema::Columns;
 
 /// Encodes the records of ONE object.
 pub trait Encode: Send {
@@ -74,16 +76,24 @@ pub enum Format {
         /// What follows each.
         delimiter: Delimiter,
     },
+    /// A Parquet file; each record is a JSON object, or several.
+    Parquet {
+        /// Its columns.
+        columns: Columns,
+        /// Of its pages.
+        compression: ParquetCompression,
+    },
 }
 
 impl Format {
-    /// An encoder for one object. `compression` is that of raw and JSON lines.
+    /// An encoder for one object. `compression` is that of raw and JSON lines; Parquet has its own.
     pub fn encoder(&self, compression: Compression) -> Box<dyn Encode> {
         match self {
             Self::Raw | Self::JsonLines { delimiter: Delimiter::None } => {
                 Box::new(Lines::new(Delimiter::None, compression))
             }
             Self::JsonLines { delimiter: Delimiter::Newline } => Box::new(Lines::new(Delimiter::Newline, compression)),
+            Self::Parquet { columns, compression } => Box::new(Rows::new(columns, *compression)),
         }
     }
 
@@ -91,6 +101,7 @@ impl Format {
     pub fn extension(&self, compression: Compression) -> &'static str {
         match self {
             Self::Raw | Self::JsonLines { .. } => compression.extension(),
+            Self::Parquet { .. } => ".parquet",
         }
     }
 
@@ -98,6 +109,8 @@ impl Format {
     pub fn content_encoding(&self, compression: Compression) -> Option<&'static str> {
         match self {
             Self::Raw | Self::JsonLines { .. } => compression.content_encoding(),
+            // Firehose says `hadoop-snappy` here, of a body that is not encoded.
+            Self::Parquet { .. } => None,
         }
     }
 }

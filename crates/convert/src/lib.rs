@@ -7,17 +7,24 @@
 //!
 //! Never here: I/O, tokio, a clock, threads, and who stages what.
 
+mod column;
 mod compress;
 mod encode;
 mod failed;
+mod fault;
+mod json;
+mod json_text;
 mod lines;
+mod parquet;
 mod parts;
+mod scalar;
 mod schema;
 #[cfg(test)]
 mod testing;
 
+pub use crate::parquet::ParquetCompression;
 pub use compress::Compression;
 pub use encode::{Delimiter, Encode, EncodeError, Encoded, EncodedObject, Format, Stopped, encode_all};
 pub use failed::error_line;
 pub use parts::PART_BYTES;
-pub use schema::{Column, ColumnType, Columns, SchemaError};
+pub use schema::{Column, ColumnType, Columns, Inference, SchemaError, infer};

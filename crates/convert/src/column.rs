@@ -1,0 +1,462 @@
+//! JSON values -> the arrays of a batch of rows.
+//!
+//! One [`ColumnBuilder`] a column, element, key, value and field. Invariants: a builder's length is the number of rows
+//! that it has a value for; a row that does not name it is filled with a null when a later row does, or at the end
+//! (most columns of ragged records are never touched); [`ColumnBuilder::truncate`] takes a half-written row back, so
+//! that a bad record shifts no column.
+//!
+//! How a value becomes another type is Firehose's OpenX deserializer's (probed): a string is parsed by a column that
+//! is none, anything has a text in a string column, a value stands for the array of it, an array fills a struct by
+//! position, and a scalar is no struct and no map.
+
+use std::collections::BTreeMap;
+use std::mem::take;
+use std::sync::Arc;
+
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType,
+};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray, StructArray,
+};
+use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, DataType};
+
+use crate::fault::Fault;
+use crate::json::{Cursor, Kind};
+use crate::json_text::{self, Keys};
+use crate::scalar;
+use crate::schema::{Column, ColumnType, fold};
+
+/// Bytes that the values of one record may take: a short JSON text can hold many empty objects of wide structs.
+pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// What the record at hand has taken so far.
+#[derive(Debug, Default)]
+pub(crate) struct Cost {
+    pub(crate) bytes: usize,
+}
+
+impl Cost {
+    pub(crate) fn add(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > RECORD_BYTES_MAX { Err(Fault::Large { max_bytes: RECORD_BYTES_MAX }) } else { Ok(()) }
+    }
+}
+
+/// The values of one column, as they come.
+#[derive(Debug)]
+pub(crate) struct ColumnBuilder {
+    kind: ColumnType,
+    data_type: DataType,
+    /// Bytes that a value takes at least, null or not.
+    width: usize,
+    nulls: NullBufferBuilder,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Boolean(BooleanBufferBuilder),
+    Int8(Vec<i8>),
+    Int16(Vec<i16>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Int128(Vec<i128>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Text { offsets: Offsets, data: Vec<u8> },
+    List { offsets: Offsets, element: Box<ColumnBuilder> },
+    Map { offsets: Offsets, key: Box<ColumnBuilder>, value: Box<ColumnBuilder> },
+    Struct(FieldBuilders),
+}
+
+impl ColumnBuilder {
+    fn new(kind: &ColumnType) -> Self {
+        let (values, width) = match kind {
+            ColumnType::Boolean => (Values::Boolean(BooleanBufferBuilder::new(0)), 1),
+            ColumnType::TinyInt => (Values::Int8(Vec::new()), 1),
+            ColumnType::SmallInt => (Values::Int16(Vec::new()), 2),
+            ColumnType::Int | ColumnType::Date => (Values::Int32(Vec::new()), 4),
+            ColumnType::BigInt | ColumnType::Timestamp => (Values::Int64(Vec::new()), 8),
+            ColumnType::Decimal { .. } => (Values::Int128(Vec::new()), 16),
+            ColumnType::Float => (Values::Float32(Vec::new()), 4),
+            ColumnType::Double => (Values::Float64(Vec::new()), 8),
+            ColumnType::String | ColumnType::Binary => {
+                (Values::Text { offsets: Offsets::default(), data: Vec::new() }, 4)
+            }
+            ColumnType::Array(element) => {
+                (Values::List { offsets: Offsets::default(), element: Box::new(Self::new(element)) }, 4)
+            }
+            ColumnType::Map(key, value) => {
+                let (key, value) = (Box::new(Self::new(key)), Box::new(Self::new(value)));
+                (Values::Map { offsets: Offsets::default(), key, value }, 4)
+            }
+            ColumnType::Struct(columns) => {
+                let fields = FieldBuilders::new(columns);
+                let width = 1 + fields.width();
+                (Values::Struct(fields), width)
+            }
+        };
+        Self { kind: kind.clone(), data_type: kind.data_type(), width, nulls: NullBufferBuilder::new(0), values }
+    }
+
+    fn len(&self) -> usize {
+        self.nulls.len()
+    }
+
+    /// Fills up with nulls to `rows` values.
+    fn pad(&mut self, rows: usize) {
+        let count = rows.saturating_sub(self.len());
+        if count == 0 {
+            return;
+        }
+        self.nulls.append_n_nulls(count);
+        match &mut self.values {
+            Values::Boolean(values) => values.append_n(count, false),
+            Values::Int8(values) => values.resize(rows, 0),
+            Values::Int16(values) => values.resize(rows, 0),
+            Values::Int32(values) => values.resize(rows, 0),
+            Values::Int64(values) => values.resize(rows, 0),
+            Values::Int128(values) => values.resize(rows, 0),
+            Values::Float32(values) => values.resize(rows, 0.0),
+            Values::Float64(values) => values.resize(rows, 0.0),
+            Values::Text { offsets, .. } | Values::List { offsets, .. } | Values::Map { offsets, .. } => {
+                offsets.pad(rows);
+            }
+            // The fields are filled up when they are touched, or at the end.
+            Values::Struct(_) => (),
+        }
+    }
+
+    /// Takes back every value from `rows` on, and what a value that failed left behind.
+    fn truncate(&mut self, rows: usize) {
+        self.nulls.truncate(rows);
+        match &mut self.values {
+            Values::Boolean(values) => values.truncate(rows),
+            Values::Int8(values) => values.truncate(rows),
+            Values::Int16(values) => values.truncate(rows),
+            Values::Int32(values) => values.truncate(rows),
+            Values::Int64(values) => values.truncate(rows),
+            Values::Int128(values) => values.truncate(rows),
+            Values::Float32(values) => values.truncate(rows),
+            Values::Float64(values) => values.truncate(rows),
+            Values::Text { offsets, data } => data.truncate(offsets.truncate(rows)),
+            Values::List { offsets, element } => element.truncate(offsets.truncate(rows)),
+            Values::Map { offsets, key, value } => {
+                let entries = offsets.truncate(rows);
+                key.truncate(entries);
+                value.truncate(entries);
+            }
+            Values::Struct(fields) => fields.truncate(rows),
+        }
+    }
+
+    /// Appends the next value. After a fault the builder is to be truncated.
+    fn push(&mut self, json: &mut Cursor<'_>, cost: &mut Cost) -> Result<(), Fault> {
+        let found = json.kind()?;
+        if found == Kind::Null {
+            json.word()?;
+            self.pad(self.len() + 1);
+            return Ok(());
+        }
+        match &mut self.values {
+            Values::List { .. } => self.push_list(json, found, cost)?,
+            Values::Map { .. } => self.push_map(json, found, cost)?,
+            Values::Struct(_) => self.push_struct(json, found, cost)?,
+            _ => self.push_scalar(json, found, cost)?,
+        }
+        self.nulls.append_non_null();
+        Ok(())
+    }
+
+    fn push_scalar(&mut self, json: &mut Cursor<'_>, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+        match found {
+            Kind::String => {
+                let text = json.string()?;
+                self.push_text(&text, found, cost)
+            }
+            Kind::Object | Kind::Array => match &mut self.values {
+                Values::Text { offsets, data } => {
+                    let start = data.len();
+                    json_text::write(json, data)?;
+                    offsets.push(data.len());
+                    cost.add(data.len() - start)
+                }
+                _ => Err(Fault::misfit(self.kind.clone(), found)),
+            },
+            _ => self.push_text(json.word()?, found, cost),
+        }
+    }
+
+    /// Appends a scalar, given as its text; without its mark of not being null.
+    fn push_text(&mut self, text: &str, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+        let kind = &self.kind;
+        let trimmed = text.trim_ascii();
+        let put = match &mut self.values {
+            Values::Boolean(values) => scalar::boolean(trimmed).map(|value| values.append(value)),
+            Values::Int8(values) => put(values, scalar::integer(trimmed)),
+            Values::Int16(values) => put(values, scalar::integer(trimmed)),
+            Values::Int32(values) if *kind == ColumnType::Date => put(values, scalar::date(trimmed)),
+            Values::Int32(values) => put(values, scalar::integer(trimmed)),
+            Values::Int64(values) if *kind == ColumnType::Timestamp => put(values, scalar::timestamp(trimmed)),
+            Values::Int64(values) => put(values, scalar::integer(trimmed)),
+            Values::Int128(values) => match kind {
+                ColumnType::Decimal { precision, scale } => {
+                    put(values, scalar::decimal_of(trimmed, *precision, *scale))
+                }
+                _ => None,
+            },
+            Values::Float32(values) => put(values, scalar::float(trimmed)),
+            Values::Float64(values) => put(values, scalar::double(trimmed)),
+            Values::Text { offsets, data } => {
+                data.extend_from_slice(text.as_bytes());
+                offsets.push(data.len());
+                return cost.add(text.len());
+            }
+            Values::List { .. } | Values::Map { .. } | Values::Struct(_) => None,
+        };
+        put.ok_or_else(|| Fault::misfit(kind.clone(), found))
+    }
+
+    fn push_list(&mut self, json: &mut Cursor<'_>, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+        let Values::List { offsets, element } = &mut self.values else { return Ok(()) };
+        if found == Kind::Array {
+            json.enter()?;
+            while json.next_element()? {
+                cost.add(element.width)?;
+                element.push(json, cost)?;
+            }
+        } else {
+            cost.add(element.width)?;
+            element.push(json, cost)?;
+        }
+        offsets.push(element.len());
+        Ok(())
+    }
+
+    fn push_map(&mut self, json: &mut Cursor<'_>, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+        let Values::Map { offsets, key, value } = &mut self.values else { return Ok(()) };
+        if found != Kind::Object {
+            return Err(Fault::misfit(self.kind.clone(), found));
+        }
+        json.enter()?;
+        let mut keys = Keys::default();
+        while let Some(name) = json.next_key()? {
+            let Some(name) = keys.first(name) else {
+                json.skip()?;
+                continue;
+            };
+            cost.add(key.width + value.width)?;
+            key.push_text(&name, Kind::String, cost)?;
+            key.nulls.append_non_null();
+            value.push(json, cost)?;
+        }
+        offsets.push(key.len());
+        Ok(())
+    }
+
+    fn push_struct(&mut self, json: &mut Cursor<'_>, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+        let row = self.nulls.len();
+        let Values::Struct(fields) = &mut self.values else { return Ok(()) };
+        match found {
+            Kind::Object => fields.push_object(json, row, cost),
+            Kind::Array => fields.push_positions(json, row, cost),
+            _ => Err(Fault::misfit(self.kind.clone(), found)),
+        }
+    }
+
+    /// The array of all values; the builder is empty again.
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        let rows = self.len();
+        let nulls = self.nulls.finish();
+        let array: ArrayRef = match (&mut self.values, &self.data_type) {
+            (Values::Boolean(values), _) => Arc::new(BooleanArray::new(values.finish(), nulls)),
+            (Values::Int8(values), _) => Arc::new(primitive::<Int8Type>(values, nulls)?),
+            (Values::Int16(values), _) => Arc::new(primitive::<Int16Type>(values, nulls)?),
+            (Values::Int32(values), DataType::Date32) => Arc::new(primitive::<Date32Type>(values, nulls)?),
+            (Values::Int32(values), _) => Arc::new(primitive::<Int32Type>(values, nulls)?),
+            (Values::Int64(values), DataType::Timestamp(_, zone)) => {
+                Arc::new(primitive::<TimestampMicrosecondType>(values, nulls)?.with_timezone_opt(zone.clone()))
+            }
+            (Values::Int64(values), _) => Arc::new(primitive::<Int64Type>(values, nulls)?),
+            (Values::Int128(values), data_type) => {
+                Arc::new(primitive::<Decimal128Type>(values, nulls)?.with_data_type(data_type.clone()))
+            }
+            (Values::Float32(values), _) => Arc::new(primitive::<Float32Type>(values, nulls)?),
+            (Values::Float64(values), _) => Arc::new(primitive::<Float64Type>(values, nulls)?),
+            (Values::Text { offsets, data }, DataType::Binary) => {
+                Arc::new(BinaryArray::try_new(offsets.finish(), Buffer::from(take(data)), nulls)?)
+            }
+            (Values::Text { offsets, data }, _) => {
+                Arc::new(StringArray::try_new(offsets.finish(), Buffer::from(take(data)), nulls)?)
+            }
+            (Values::List { offsets, element }, DataType::List(field)) => {
+                Arc::new(ListArray::try_new(field.clone(), offsets.finish(), element.finish()?, nulls)?)
+            }
+            (Values::Map { offsets, key, value }, DataType::Map(field, ordered)) => {
+                let DataType::Struct(fields) = field.data_type() else { return Err(no_such_type(&self.data_type)) };
+                let entries = StructArray::try_new(fields.clone(), vec![key.finish()?, value.finish()?], None)?;
+                Arc::new(MapArray::try_new(field.clone(), offsets.finish(), entries, nulls, *ordered)?)
+            }
+            (Values::Struct(builders), DataType::Struct(fields)) => {
+                Arc::new(StructArray::try_new_with_length(fields.clone(), builders.finish(rows)?, nulls, rows)?)
+            }
+            (_, data_type) => return Err(no_such_type(data_type)),
+        };
+        Ok(array)
+    }
+}
+
+fn put<T>(values: &mut Vec<T>, value: Option<T>) -> Option<()> {
+    value.map(|value| values.push(value))
+}
+
+fn primitive<T: ArrowPrimitiveType>(
+    values: &mut Vec<T::Native>,
+    nulls: Option<NullBuffer>,
+) -> Result<PrimitiveArray<T>, ArrowError> {
+    PrimitiveArray::try_new(ScalarBuffer::from(take(values)), nulls)
+}
+
+fn no_such_type(data_type: &DataType) -> ArrowError {
+    ArrowError::SchemaError(format!("no builder for {data_type}"))
+}
+
+/// Where each value ends; the first begins at 0.
+#[derive(Debug)]
+struct Offsets(Vec<i32>);
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Self(vec![0])
+    }
+}
+
+impl Offsets {
+    fn push(&mut self, end: usize) {
+        self.0.push(i32::try_from(end).expect("a batch is cut long before 2 GiB: see the encoder's limits"));
+    }
+
+    /// Empty values up to `rows`.
+    fn pad(&mut self, rows: usize) {
+        let end = self.end();
+        self.0.resize(rows + 1, end);
+    }
+
+    /// Keeps `rows` values; where the last of them ends.
+    fn truncate(&mut self, rows: usize) -> usize {
+        self.0.truncate(rows + 1);
+        self.end() as usize
+    }
+
+    fn end(&self) -> i32 {
+        self.0.last().copied().unwrap_or(0)
+    }
+
+    fn finish(&mut self) -> OffsetBuffer<i32> {
+        OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(&mut self.0, vec![0])))
+    }
+}
+
+/// The columns of the table, or the fields of a struct.
+#[derive(Debug)]
+pub(crate) struct FieldBuilders {
+    builders: Vec<ColumnBuilder>,
+    /// In lower case.
+    names: Vec<String>,
+    by_name: BTreeMap<String, usize>,
+    /// What was last seen first, and after each field: records tend to name their keys in one order.
+    after: Vec<usize>,
+}
+
+impl FieldBuilders {
+    pub(crate) fn new(columns: &[Column]) -> Self {
+        let names: Vec<String> = columns.iter().map(|column| fold(&column.name)).collect();
+        Self {
+            builders: columns.iter().map(|column| ColumnBuilder::new(&column.kind)).collect(),
+            by_name: names.iter().cloned().zip(0..).collect(),
+            names,
+            after: (0..=columns.len()).collect(),
+        }
+    }
+
+    /// Bytes that a row takes at least.
+    pub(crate) fn width(&self) -> usize {
+        self.builders.iter().map(|builder| builder.width).sum()
+    }
+
+    /// Appends an object as row `row`. Keys are found without regard to case; of several that are the same, the first
+    /// counts; a key that is no field is passed over; a field without a key is null.
+    pub(crate) fn push_object(&mut self, json: &mut Cursor<'_>, row: usize, cost: &mut Cost) -> Result<(), Fault> {
+        json.enter()?;
+        let mut slot = 0;
+        while let Some(key) = json.next_key()? {
+            let Some(index) = self.find(slot, &key) else {
+                json.skip()?;
+                continue;
+            };
+            slot = index + 1;
+            if self.builders[index].len() > row {
+                json.skip()?;
+            } else {
+                self.push_field(index, json, row, cost)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends an array as row `row`, field by field; elements beyond the last field are passed over.
+    fn push_positions(&mut self, json: &mut Cursor<'_>, row: usize, cost: &mut Cost) -> Result<(), Fault> {
+        json.enter()?;
+        let mut index = 0;
+        while json.next_element()? {
+            if index < self.builders.len() {
+                self.push_field(index, json, row, cost)?;
+            } else {
+                json.skip()?;
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    fn push_field(&mut self, index: usize, json: &mut Cursor<'_>, row: usize, cost: &mut Cost) -> Result<(), Fault> {
+        let builder = &mut self.builders[index];
+        builder.pad(row);
+        builder.push(json, cost).map_err(|fault| fault.within(&self.names[index]))
+    }
+
+    fn find(&mut self, slot: usize, key: &str) -> Option<usize> {
+        let guess = self.after[slot];
+        if self.names.get(guess).is_some_and(|name| name.eq_ignore_ascii_case(key)) {
+            return Some(guess);
+        }
+        let index = match self.by_name.get(key) {
+            Some(index) => *index,
+            None => *self.by_name.get(&fold(key))?,
+        };
+        self.after[slot] = index;
+        Some(index)
+    }
+
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        for builder in &mut self.builders {
+            builder.truncate(rows);
+        }
+    }
+
+    /// The arrays of `rows` rows; the builders are empty again.
+    pub(crate) fn finish(&mut self, rows: usize) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.builders
+            .iter_mut()
+            .map(|builder| {
+                builder.pad(rows);
+                let array = builder.finish()?;
+                debug_assert_eq!(array.len(), rows);
+                Ok(array)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,264 @@
+//! Lines of JSON -> the columns that hold them.
+//!
+//! The column list of `standpipe infer`: it is printed, read by a human and put into the config, so that every worker
+//! and every day has the same columns. Only types whose values read back as they were are inferred: boolean, bigint,
+//! double, string, array and struct. A field that is seen with two types that no type joins, that is only ever null, an
+//! object without fields, an integer beyond 64 bits, and what lies deeper than a column list allows, becomes a string,
+//! which holds the JSON text of anything. Columns stand in the order in which they were first seen, under the name
+//! that was seen first: keys that differ in case alone are one column.
+
+use std::collections::BTreeMap;
+
+use super::{Column, ColumnType, Columns, TYPE_DEPTH_MAX, fold};
+use crate::fault::Fault;
+use crate::json::{Cursor, Kind, documents};
+use crate::scalar;
+
+/// What [`infer`] found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inference {
+    /// The columns; `None` if no line has a field with a name.
+    pub columns: Option<Columns>,
+    /// Lines seen.
+    pub lines: u64,
+    /// Of them those that a Parquet destination would reject whatever the columns: not JSON, no object, too deep.
+    pub rejected: u64,
+}
+
+/// Infers the columns of `lines`.
+pub fn infer<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Inference {
+    let mut table = Fields::default();
+    let mut inference = Inference { columns: None, lines: 0, rejected: 0 };
+    for line in lines {
+        inference.lines += 1;
+        if observe_line(&mut table, line).is_err() {
+            inference.rejected += 1;
+        }
+    }
+    let columns = table.columns();
+    inference.columns = (!columns.is_empty()).then_some(Columns(columns));
+    inference
+}
+
+fn observe_line(table: &mut Fields, line: &[u8]) -> Result<(), Fault> {
+    // All of the line is looked at first, so that a bad one leaves no column.
+    let documents: Vec<&str> = documents(line)?.collect::<Result<_, _>>()?;
+    for document in &documents {
+        let mut json = Cursor::new(document);
+        match json.kind()? {
+            Kind::Object => drop(json.skip()?),
+            found => return Err(Fault::NotAnObject(found)),
+        }
+    }
+    documents.iter().try_for_each(|document| table.observe(&mut Cursor::new(document), 0))
+}
+
+/// What a field has been so far.
+#[derive(Default)]
+enum Shape {
+    /// Never anything but null.
+    #[default]
+    Null,
+    Boolean,
+    Integer,
+    /// An integer that no bigint holds.
+    LargeInteger,
+    Double,
+    /// A string, or things of more than one type.
+    Text,
+    Array(Box<Shape>),
+    Object(Fields),
+}
+
+impl Shape {
+    /// Takes in one more value. `depth`: types around it.
+    fn observe(&mut self, json: &mut Cursor<'_>, depth: usize) -> Result<(), Fault> {
+        let found = json.kind()?;
+        let nested = matches!(found, Kind::Object | Kind::Array);
+        if nested && depth + 1 >= TYPE_DEPTH_MAX {
+            *self = Self::Text;
+        }
+        if let (Self::Null, Kind::Object) = (&*self, found) {
+            *self = Self::Object(Fields::default());
+        } else if let (Self::Null, Kind::Array) = (&*self, found) {
+            *self = Self::Array(Box::default());
+        }
+        match (&mut *self, found) {
+            (Self::Object(fields), Kind::Object) => return fields.observe(json, depth + 1),
+            (Self::Array(element), Kind::Array) => {
+                json.enter()?;
+                while json.next_element()? {
+                    element.observe(json, depth + 1)?;
+                }
+                return Ok(());
+            }
+            _ => (),
+        }
+        let text = json.skip()?;
+        match found {
+            Kind::Null => (),
+            Kind::Boolean => self.join(Self::Boolean),
+            Kind::Number => self.join(number(text)),
+            Kind::String | Kind::Object | Kind::Array => *self = Self::Text,
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, other: Self) {
+        use Shape::{Boolean, Double, Integer, LargeInteger, Null, Text};
+        *self = match (std::mem::take(self), other) {
+            (Null, other) => other,
+            (Boolean, Boolean) => Boolean,
+            (Integer, Integer) => Integer,
+            (Integer | LargeInteger, Integer | LargeInteger) => LargeInteger,
+            (Integer | LargeInteger | Double, Integer | LargeInteger | Double) => Double,
+            _ => Text,
+        };
+    }
+
+    fn column_type(&self) -> ColumnType {
+        match self {
+            Self::Boolean => ColumnType::Boolean,
+            Self::Integer => ColumnType::BigInt,
+            Self::Double => ColumnType::Double,
+            Self::Null | Self::Text | Self::LargeInteger => ColumnType::String,
+            Self::Array(element) => ColumnType::Array(Box::new(element.column_type())),
+            Self::Object(fields) => match fields.columns() {
+                columns if columns.is_empty() => ColumnType::String,
+                columns => ColumnType::Struct(columns),
+            },
+        }
+    }
+}
+
+fn number(text: &str) -> Shape {
+    if text.parse::<i64>().is_ok() {
+        Shape::Integer
+    } else if text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
+        Shape::LargeInteger
+    } else if scalar::double(text).is_some() {
+        Shape::Double
+    } else {
+        Shape::Text
+    }
+}
+
+/// The fields of an object.
+#[derive(Default)]
+struct Fields {
+    fields: Vec<Field>,
+    by_name: BTreeMap<String, usize>,
+    objects: u64,
+}
+
+struct Field {
+    name: String,
+    shape: Shape,
+    /// The object that it was last seen in.
+    object: u64,
+}
+
+impl Fields {
+    fn observe(&mut self, json: &mut Cursor<'_>, depth: usize) -> Result<(), Fault> {
+        self.objects += 1;
+        json.enter()?;
+        while let Some(key) = json.next_key()? {
+            // No column list can name a key without letters.
+            if key.is_empty() {
+                json.skip()?;
+                continue;
+            }
+            let next = self.fields.len();
+            let index = *self.by_name.entry(fold(&key)).or_insert(next);
+            if index == next {
+                self.fields.push(Field { name: key.into_owned(), shape: Shape::Null, object: 0 });
+            }
+            let field = &mut self.fields[index];
+            // Of keys that are the same in one object, the first counts.
+            if field.object == self.objects {
+                json.skip()?;
+            } else {
+                field.object = self.objects;
+                field.shape.observe(json, depth)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        let column = |field: &Field| Column { name: field.name.clone(), kind: field.shape.column_type() };
+        self.fields.iter().map(column).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn inferred(lines: &[&str]) -> String {
+        let inference = infer(lines.iter().map(|line| line.as_bytes()));
+        assert_eq!((inference.lines, inference.rejected), (lines.len() as u64, 0));
+        inference.columns.map(|columns| columns.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn types_join_to_the_smallest_that_holds_them_all() {
+        let lines = [
+            r#"{"i":1,"d":1,"b":true,"s":"x","n":null,"a":[1,2.5],"o":{"x":1},"m":1,"big":1,"e":[],"none":{}}"#,
+            r#"{"i":-5,"d":1e3,"b":null,"s":null,"a":[],"o":{"y":[{"z":null},{"z":1}]},"m":"x","big":18446744073709551615,"late":1}"#,
+        ];
+        assert_eq!(
+            inferred(&lines),
+            "i bigint, d double, b boolean, s string, n string, a array<double>, \
+             o struct<x:bigint,y:array<struct<z:bigint>>>, m string, big string, e array<string>, none string, late bigint"
+        );
+        assert_eq!(inferred(&[r#"{"x":1}"#, r#"{"x":[1]}"#, r#"{"x":2}"#]), "x string");
+        assert_eq!(inferred(&[r#"{"x":{"a":1}}"#, r#"{"x":[1]}"#, r#"{"x":{"a":1}}"#]), "x string");
+        assert_eq!(inferred(&[r#"{"x":100000000000000000000}{"x":0.5}"#]), "x double");
+    }
+
+    #[test]
+    fn names_are_quoted_and_keys_that_differ_in_case_are_one_column() {
+        assert_eq!(inferred(&[r#"{"@t":1,"A b":{"c-d":2}}"#]), "`@t` bigint, `A b` struct<`c-d`:bigint>");
+        assert_eq!(inferred(&[r#"{"Id":1,"id":"x"}"#, r#"{"ID":2,"":3}"#]), "Id bigint");
+        assert_eq!(inferred(&[r#"{"":3}"#]), "");
+    }
+
+    #[test]
+    fn bad_lines_are_counted_and_leave_nothing() {
+        let deep = format!(r#"{{"x":1,"deep":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        let lines = [r#"{"a":1}"#, r#"{"b":1"#, "[1]", "", r#"{"c":1} 2"#, deep.as_str(), "\u{FEFF}"];
+        let inference = infer(lines.iter().map(|line| line.as_bytes()));
+        assert_eq!((inference.lines, inference.rejected), (7, 6));
+        assert_eq!(inference.columns.map(|columns| columns.to_string()).as_deref(), Some("a bigint"));
+    }
+
+    #[test]
+    fn what_is_too_deep_for_a_column_list_is_a_string() {
+        let line = format!(r#"{{"x":{}1{}}}"#, "[".repeat(100), "]".repeat(100));
+        let columns = inferred(&[&line]);
+        assert_eq!(Columns::parse(&columns).map(|columns| columns.to_string()), Ok(columns.clone()));
+        assert!(columns.contains("array<string>"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_inferred_can_be_read_as_a_column_list(
+            names in prop::collection::vec("\\PC{0,6}", 0..6),
+            values in prop::collection::vec("1|2\\.5|true|null|\"x\"|\\[1,null\\]|\\{\"a\":\\[\\]\\}", 0..6),
+        ) {
+            let fields = names.iter().zip(&values);
+            let fields: Vec<String> = fields.map(|(name, value)| {
+                format!("{}:{value}", serde_json::to_string(name).expect("a name"))
+            }).collect();
+            let line = format!("{{{}}}", fields.join(","));
+            let inference = infer([line.as_bytes()]);
+            prop_assert_eq!(inference.rejected, 0);
+            if let Some(columns) = inference.columns {
+                prop_assert_eq!(Columns::parse(&columns.to_string()), Ok(columns));
+            }
+        }
+    }
+}
