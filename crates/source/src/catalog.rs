@@ -177,11 +177,14 @@ impl Catalog {
         token: Option<String>,
     ) -> Result<aws_sdk_kinesis::operation::list_shards::ListShardsOutput, Failure> {
         let stream = &self.stream;
-        let request = stream.client.list_shards().max_results(PAGE_SHARDS).set_stream_arn(stream.reference.arn());
+        let request = stream.client.list_shards().max_results(PAGE_SHARDS);
         let request = match token {
             // A token names its stream and its filter; the API refuses either beside it.
             Some(token) => request.next_token(token),
-            None => request.set_stream_name(stream.reference.name()).set_shard_filter(shard_filter(filter)?),
+            None => request
+                .set_stream_name(stream.reference.name())
+                .set_stream_arn(stream.reference.arn())
+                .set_shard_filter(shard_filter(filter)?),
         };
         request.send().await.map_err(|error| Failure::of(&error))
     }

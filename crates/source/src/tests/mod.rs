@@ -1,5 +1,6 @@
 //! The crate on the wire: the real client, answers from a script or from the emulator, a paused clock.
 
+mod emulated;
 mod script;
 mod scripted;
 
