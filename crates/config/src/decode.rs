@@ -112,7 +112,7 @@ impl Node {
             _ => Err(error(self, format!("expected a single value, found {}", self.kind()))),
         }
     }
-    fn from_env(&self) -> bool {
+    fn is_from_env(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.from_env)
     }
 }
@@ -154,7 +154,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         if name != LOCATED {
             return self.deserialize_any(visitor);
         }
-        visitor.visit_seq(LocatedParts { at: self.at, from_env: self.from_env(), value: Some(self), next: 0 })
+        visitor.visit_seq(LocatedParts { at: self.at, from_env: self.is_from_env(), value: Some(self), next: 0 })
     }
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,

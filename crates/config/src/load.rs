@@ -77,7 +77,7 @@ fn trees(sources: &Sources, env: Env<'_>, findings: &mut Vec<Finding>) -> Vec<No
                 }
                 nodes.push(node);
             }
-            Err(finding) => findings.push(finding),
+            Err(finding) => findings.push(*finding),
         }
     }
     nodes

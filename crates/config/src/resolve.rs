@@ -309,32 +309,48 @@ impl Resolver<'_> {
         bounds: &Bounds<Duration>,
     ) -> Option<Duration> {
         let duration = self.text(path, text, "a duration", units::parse_duration)?;
-        self.within(path, text, duration, bounds, units::format_duration)
+        self.within(path, text, duration, bounds)
     }
 
     pub(crate) fn size(&mut self, path: &str, text: &Located<SizeText>, bounds: &Bounds<u64>) -> Option<u64> {
         let size = self.text(path, text, "a size", units::parse_size)?;
-        self.within(path, text, size, bounds, units::format_size)
+        self.within(path, text, size, bounds)
     }
 
-    fn within<S, T: PartialOrd + Copy>(
+    fn within<S, T: PartialOrd + Show>(
         &mut self,
         path: &str,
         text: &Located<S>,
         value: T,
         bounds: &Bounds<T>,
-        show: impl Fn(T) -> String,
     ) -> Option<T> {
         let limit = if value < bounds.least {
-            format!("too little: at least {}", show(bounds.least))
+            format!("too little: at least {}", bounds.least.show())
         } else if value > bounds.most {
-            format!("too much: at most {}", show(bounds.most))
+            format!("too much: at most {}", bounds.most.show())
         } else {
             return Some(value);
         };
-        let shown = if text.from_env { "the value".to_owned() } else { format!("`{}`", show(value)) };
+        let shown = if text.from_env { "the value".to_owned() } else { format!("`{}`", value.show()) };
         self.findings.push(Finding::new(text.at, path, format!("{shown} is {limit}")).hint(bounds.why.to_owned()));
         None
+    }
+}
+
+/// A quantity as a user would write it.
+trait Show {
+    fn show(&self) -> String;
+}
+
+impl Show for Duration {
+    fn show(&self) -> String {
+        units::format_duration(*self)
+    }
+}
+
+impl Show for u64 {
+    fn show(&self) -> String {
+        units::format_size(*self)
     }
 }
 

@@ -61,13 +61,15 @@ impl Node {
 }
 
 /// Reads file number `file`. An empty file gives an empty node.
-pub(crate) fn parse(sources: &Sources, file: usize) -> Result<Node, Finding> {
+pub(crate) fn parse(sources: &Sources, file: usize) -> Result<Node, Box<Finding>> {
     let text = sources.text(file);
     if text.len() > limits::FILE_BYTES_MAX {
         let at = At { file, start: 0, end: 0 };
-        return Err(Finding::new(at, "", format!("the file is larger than {} bytes", limits::FILE_BYTES_MAX)));
+        let message = format!("the file is larger than {} bytes", limits::FILE_BYTES_MAX);
+        return Err(Box::new(Finding::new(at, "", message)));
     }
-    let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options()).map_err(|e| syntax(&e, text, file))?;
+    let raw: Spanned<Raw> =
+        serde_saphyr::from_str_with_options(text, options()).map_err(|e| Box::new(syntax(&e, text, file)))?;
     node(raw, text, file)
 }
 
@@ -159,7 +161,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 }
 
 /// The parser bounds the depth, so this may recurse.
-fn node(raw: Spanned<Raw>, text: &str, file: usize) -> Result<Node, Finding> {
+fn node(raw: Spanned<Raw>, text: &str, file: usize) -> Result<Node, Box<Finding>> {
     let at = place(&raw.defined, file);
     let written = text.get(at.start..at.end).unwrap_or_default();
     let plain = !written.is_empty() && !written.starts_with(['"', '\'']) && !block(&text[..at.start]);
@@ -194,11 +196,11 @@ fn block(before: &str) -> bool {
     header.starts_with(['|', '>']) && header[1..].chars().all(|c| c.is_ascii_digit() || c == '+' || c == '-')
 }
 
-fn key(raw: Spanned<Raw>, text: &str, file: usize) -> Result<Key, Finding> {
+fn key(raw: Spanned<Raw>, text: &str, file: usize) -> Result<Key, Box<Finding>> {
     let node = node(raw, text, file)?;
     match node.value {
         Value::Scalar(scalar) => Ok(Key { at: node.at, text: scalar.text }),
-        _ => Err(Finding::new(node.at, "", format!("a key must be a name, not {}", node.kind()))),
+        _ => Err(Box::new(Finding::new(node.at, "", format!("a key must be a name, not {}", node.kind())))),
     }
 }
 
