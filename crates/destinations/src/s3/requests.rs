@@ -15,7 +15,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadError;
-use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -26,7 +26,7 @@ use bytes::Bytes;
 use standpipe_flow::{Checksum, DeliveryError, Millis, Output};
 
 use super::checksum::Sum;
-use super::classify::{classify, unsupported};
+use super::classify::{answered, classify, status, unsupported};
 use super::sweep::{OpenUpload, Page};
 use crate::object_key;
 
@@ -272,7 +272,7 @@ async fn part_sums(client: &Client, output: &Output) -> Result<Vec<(u32, String)
             .await;
         let page = match page {
             Ok(page) => page,
-            Err(error) if unsupported(&error) || super::classify::answered(&error, "NoSuchUpload") => return Ok(sums),
+            Err(error) if unsupported(&error) || answered(&error, "NoSuchUpload") => return Ok(sums),
             Err(error) => return Err(classify("ListParts", &error)),
         };
         let listed = page.parts().iter().filter_map(|part| {
@@ -291,7 +291,7 @@ async fn part_sums(client: &Client, output: &Output) -> Result<Vec<(u32, String)
 pub(super) async fn abort(client: &Client, bucket: &str, key: &str, upload_id: &str) -> Result<(), DeliveryError> {
     match client.abort_multipart_upload().bucket(bucket).key(key).upload_id(upload_id).send().await {
         Ok(_) => Ok(()),
-        Err(error) if super::classify::answered(&error, "NoSuchUpload") => Ok(()),
+        Err(error) if answered(&error, "NoSuchUpload") => Ok(()),
         Err(error) => Err(classify("AbortMultipartUpload", &error)),
     }
 }
@@ -305,9 +305,8 @@ pub(super) async fn head(
     let request = client.head_object().bucket(&output.bucket).key(&output.key).checksum_mode(ChecksumMode::Enabled);
     match request.customize().interceptor(date.clone()).send().await {
         Ok(object) => Ok((Some(object), date.get())),
-        Err(SdkError::ServiceError(answer)) if matches!(answer.err(), HeadObjectError::NotFound(_)) => {
-            Ok((None, date.get()))
-        }
+        // A HEAD has no body, so most servers name no code; one that names the bucket means that.
+        Err(error) if status(&error) == Some(404) && error.code() != Some("NoSuchBucket") => Ok((None, date.get())),
         Err(error) => Err(classify("HeadObject", &error)),
     }
 }

@@ -350,3 +350,72 @@ impl S3 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use standpipe_flow::{Chunk, SequenceNumber, conformance};
+
+    use super::*;
+
+    /// Shards of chunks of records of these sizes, numbered through.
+    fn shards(sizes: &[Vec<Vec<usize>>]) -> Vec<BatchShard> {
+        let template = conformance::batch(1);
+        let mut number = 0;
+        let mut record = |size: &usize| {
+            number += 1;
+            let data = Bytes::from(vec![0; *size]);
+            Record { data, sequence: SequenceNumber::from(number), ..template.shards[0].chunks[0].records[0].clone() }
+        };
+        let mut shard = |(index, chunks): (usize, &Vec<Vec<usize>>)| {
+            let mut shard = template.shards[0].clone();
+            shard.range.fence.lease = LeaseKey::new(format!("shard-{index}"));
+            let empty = Chunk { records: Vec::new(), ..shard.chunks[0].clone() };
+            let chunk =
+                |sizes: &Vec<usize>| Chunk { records: sizes.iter().map(&mut record).collect(), ..empty.clone() };
+            shard.chunks = chunks.iter().map(chunk).collect();
+            shard
+        };
+        sizes.iter().enumerate().map(&mut shard).collect()
+    }
+
+    fn sizes() -> impl Strategy<Value = Vec<Vec<Vec<usize>>>> {
+        let size = prop_oneof![0..10usize, Just(JOB_BYTES / 3), Just(JOB_BYTES), Just(JOB_BYTES + 1)];
+        let chunk = proptest::collection::vec(size, 0..6);
+        proptest::collection::vec(proptest::collection::vec(chunk, 0..3), 0..4)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn jobs_hold_every_record_once_in_order_with_its_lease(sizes in sizes()) {
+            let shards = shards(&sizes);
+            let expected: Vec<_> = shards
+                .iter()
+                .flat_map(|shard| shard.chunks.iter().map(move |chunk| (&shard.range.fence.lease, chunk)))
+                .flat_map(|(lease, chunk)| chunk.records.iter().map(move |record| (lease.clone(), record.clone())))
+                .collect();
+            let mut jobs = Jobs::new(&shards);
+            let mut found = Vec::new();
+            while let Some(job) = jobs.next() {
+                let bytes: usize = job.iter().flat_map(|(_, records)| records).map(|record| record.data.len()).sum();
+                let last = job.last().and_then(|(_, records)| records.last()).map_or(0, |record| record.data.len());
+                prop_assert!(bytes - last < JOB_BYTES, "a job ends with the record that fills it");
+                found.extend(job.into_iter().flat_map(|(lease, records)| {
+                    records.into_iter().map(move |record| (lease.clone(), record))
+                }));
+            }
+            prop_assert_eq!(found, expected);
+            prop_assert!(jobs.next().is_none());
+        }
+    }
+
+    #[test]
+    fn records_without_data_are_bounded_by_number() {
+        let shards = shards(&[vec![vec![0; JOB_RECORDS + 1]]]);
+        let mut jobs = Jobs::new(&shards);
+        let lengths: Vec<usize> = std::iter::from_fn(|| jobs.next()).map(|job| job[0].1.len()).collect();
+        assert_eq!(lengths, [JOB_RECORDS, 1]);
+    }
+}
