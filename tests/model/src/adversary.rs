@@ -1,0 +1,316 @@
+//! What happens without any worker of ours: requests that arrive late, uploads that others abort, a foreign Java
+//! worker and its leader, the sweeper. And the tidying that makes states equal which cannot be told apart.
+
+use standpipe_flow::{LeaseRow, ReceiptState};
+
+use crate::moves::{Moves, row};
+use crate::scene::{WORKERS, cid};
+use crate::shared::Shared;
+use crate::world::{COUNTER, Entry, Message, NEVER, Upload, World, number};
+use crate::{scene::Scene, worker::Task};
+
+impl Moves<'_> {
+    pub(crate) fn world(&mut self) {
+        for s in self.scene.shards() {
+            self.java(s);
+        }
+        for n in 0..self.from.net.get().0.len() {
+            self.arrival(n);
+        }
+        for n in 0..self.from.commits.len() {
+            self.uploads(n);
+        }
+    }
+
+    fn arrival(&mut self, n: usize) {
+        let (scene, message) = (self.scene, &self.from.net.get().0[n]);
+        let name = |x: &World| match message {
+            Message::Commit(commit, _) => {
+                let state = x.entry(commit.cid()).state();
+                format!(
+                    "the late transaction of commit {} arrives: {}",
+                    number(commit.cid()),
+                    if state.is_some() { "written" } else { "refused" }
+                )
+            }
+            Message::Complete(cid, o) => format!("the late Complete of output {o} of commit {} arrives", number(*cid)),
+            Message::Finalize(finalize) => {
+                let s = scene.shard(&finalize.lease);
+                format!("the late finalize of commit {} in shard {s} arrives: {}", number(finalize.cid), row(x, s))
+            }
+            Message::Adopt(adopt) => {
+                let s = scene.shard(&adopt.fence.lease);
+                format!("the late adopting of checkpoint {} arrives in shard {s}: {}", adopt.checkpoint, row(x, s))
+            }
+            Message::Done(cid) => format!("the late DONE of commit {} arrives", number(*cid)),
+            Message::Heartbeat(w, s, fence, position) => {
+                format!(
+                    "the late heartbeat of {} (worker {w}) with checkpoint {position} arrives in shard {s}: {}",
+                    fence.owner,
+                    row(x, *s)
+                )
+            }
+        };
+        self.push(name, |x| x.arrive(scene, n));
+    }
+
+    fn uploads(&mut self, n: usize) {
+        let (scene, from, cid) = (self.scene, self.from, cid(n));
+        let entry = from.entry(cid);
+        let open: Vec<usize> = (0..scene.scenario.outputs).filter(|o| entry.uploads[*o] == Upload::Open).collect();
+        if from.left.aborts > 0 && !open.is_empty() && !entry.over {
+            if open.len() > 1 {
+                self.push(
+                    |_| format!("others abort every upload of commit {}", number(cid)),
+                    |x| {
+                        x.left.aborts -= 1;
+                        open.iter().for_each(|o| x.abort(cid, *o));
+                    },
+                );
+            }
+            for o in &open {
+                self.push(
+                    |_| format!("others abort the upload of output {o} of commit {}", number(cid)),
+                    |x| {
+                        x.left.aborts -= 1;
+                        x.abort(cid, *o);
+                    },
+                );
+            }
+        }
+        let orphan = entry.state() == Some(ReceiptState::Committed) && !from.pending_anywhere(cid);
+        if scene.scenario.deletes && orphan {
+            self.push(
+                |_| {
+                    format!("the sweeper retracts commit {}, which no row carries, and aborts its uploads", number(cid))
+                },
+                |x| {
+                    x.retract(scene, cid);
+                    (0..scene.scenario.outputs).for_each(|o| x.abort(cid, o));
+                },
+            );
+        }
+    }
+
+    fn java(&mut self, s: usize) {
+        let (scene, from) = (self.scene, self.from);
+        let (java, records) = (from.java[s], scene.scenario.records);
+        let Some(lease) = from.row(s) else { return };
+        let owner = lease.owner.as_ref() == Some(&scene.java);
+        let ended = lease.ended();
+        if from.left.java > 0 && !ended && !(java.holds && owner) && from.tenures > 0 {
+            self.push(
+                |x| {
+                    format!(
+                        "JAVA takes shard {s} at checkpoint {}",
+                        x.row(s).map_or("-", |row| row.checkpoint.checkpoint())
+                    )
+                },
+                |x| {
+                    x.left.java -= 1;
+                    x.foreign(s, |lease| {
+                        lease.owner = Some(scene.java.clone());
+                        lease.checkpoint_owner = None;
+                    });
+                    x.java[s].holds = true;
+                    x.java[s].valid = true;
+                    x.java[s].position = scene
+                        .index(&x.row(s).map_or(standpipe_flow::Position::TrimHorizon, |row| row.checkpoint.clone()));
+                },
+            );
+        }
+        if from.left.assigns > 0 {
+            self.leader(s, lease, owner && java.holds);
+        }
+        if !java.holds {
+            return;
+        }
+        let parent_over = s == 0 || !scene.scenario.child || from.row(0).is_none_or(LeaseRow::ended);
+        if java.valid && parent_over {
+            for to in java.position + 1..=records {
+                self.push(
+                    |_| format!("JAVA processes shard {s} up to {} and checkpoints", scene.position(to)),
+                    |x| {
+                        x.foreign(s, |lease| lease.checkpoint = scene.position(to).clone());
+                        x.java[s].position = to;
+                        x.java[s].valid = true;
+                        x.ghost.java[s] = x.ghost.java[s].max(to);
+                    },
+                );
+            }
+        }
+        self.push(
+            |_| format!("JAVA stops on shard {s}"),
+            |x| {
+                x.java[s] = crate::world::Java::default();
+                if owner {
+                    x.foreign(s, |lease| lease.owner = None);
+                }
+            },
+        );
+        if scene.scenario.deletes && ended {
+            self.push(
+                |_| format!("JAVA deletes the lease of shard {s}, which has ended"),
+                |x| {
+                    x.counted(s);
+                    x.rows[s] = Shared::new(None);
+                    x.java[s] = crate::world::Java::default();
+                },
+            );
+        }
+    }
+
+    /// Java's leader gives its lease to one of ours, or moves one of ours to Java by KCL 3's hand-over.
+    fn leader(&mut self, s: usize, lease: &LeaseRow, java: bool) {
+        let (scene, from) = (self.scene, self.from);
+        for w in (0..WORKERS).filter(|_| java) {
+            let name = scene.worker(w, from.worker(w).process);
+            self.push(
+                |_| format!("JAVA's leader assigns shard {s} to {name}"),
+                |x| {
+                    x.left.assigns -= 1;
+                    x.foreign(s, |lease| lease.owner = Some(name.clone()));
+                    x.java[s] = crate::world::Java::default();
+                },
+            );
+        }
+        let ours = lease.owner.clone().filter(|owner| *owner != scene.java && lease.checkpoint_owner.is_none());
+        if let Some(owner) = ours {
+            self.push(
+                |_| format!("JAVA's leader moves shard {s} to Java, {owner} may still checkpoint"),
+                |x| {
+                    x.left.assigns -= 1;
+                    x.foreign(s, |lease| {
+                        lease.owner = Some(scene.java.clone());
+                        lease.checkpoint_owner = Some(owner.clone());
+                    });
+                },
+            );
+        }
+    }
+}
+
+impl World {
+    /// A write of Java's: it knows nothing of our attributes, and bumps the counter.
+    pub(crate) fn foreign(&mut self, s: usize, change: impl FnOnce(&mut LeaseRow)) {
+        if let Some(row) = self.rows[s].edit() {
+            change(row);
+            row.counter += 1;
+        }
+        self.counted(s);
+    }
+
+    /// The `n`th message arrives.
+    pub(crate) fn arrive(&mut self, scene: &Scene, n: usize) {
+        let message = match &mut self.net.edit().0[n] {
+            Message::Commit(commit, copies) if *copies > 1 => {
+                *copies -= 1;
+                Message::Commit(commit.clone(), 1)
+            }
+            _ => self.net.edit().0.remove(n),
+        };
+        match message {
+            Message::Commit(commit, _) => {
+                if self.judge(scene, &commit.0).is_empty() {
+                    self.commit(scene, &commit.0);
+                }
+            }
+            Message::Complete(cid, output) => self.complete(scene, cid, output),
+            Message::Finalize(finalize) => {
+                self.write(scene, &finalize.write());
+            }
+            Message::Adopt(adopt) => {
+                self.write(scene, &adopt.write());
+            }
+            Message::Done(cid) => {
+                self.done(cid);
+            }
+            Message::Heartbeat(_, s, fence, position) => {
+                let counter = self.row(s).map_or(0, |row| row.counter);
+                self.write(scene, &standpipe_flow::write::heartbeat(&fence, counter, Some(&position)));
+            }
+        }
+    }
+
+    /// Makes states equal that nobody can tell apart: counters become relative, what can never have an effect again is
+    /// forgotten. Nothing here rests on a rule that a mutant may leave out.
+    pub(crate) fn tidy(&mut self, scene: &Scene) {
+        for s in scene.shards() {
+            self.tidy_counter(s);
+        }
+        self.tidy_net(scene);
+        for n in 0..self.commits.len() {
+            if !self.commits[n].get().over && self.forgettable(n) {
+                self.commits[n] = Shared::new(Entry { over: true, ..Entry::NEW });
+            }
+        }
+    }
+
+    fn tidy_counter(&mut self, s: usize) {
+        let Some(row) = self.row(s) else { return };
+        let (counter, switches) = (row.counter, row.owner_switches);
+        if counter == COUNTER && switches == 0 {
+            return;
+        }
+        if let Some(row) = self.rows[s].edit() {
+            (row.counter, row.owner_switches) = (COUNTER, 0);
+        }
+        for w in 0..WORKERS {
+            let Some(known) = self.worker(w).holding(s).map(|holding| holding.counter) else { continue };
+            let relative = if known == counter { COUNTER } else { 0 };
+            if known != relative
+                && let Some(holding) = &mut self.workers[w].edit().held[s].edit().0
+            {
+                holding.counter = relative;
+            }
+        }
+    }
+
+    fn tidy_net(&mut self, scene: &Scene) {
+        let alive = |message: &Message| match message {
+            Message::Commit(commit, _) => self.entry(commit.cid()).receipt.is_none(),
+            Message::Complete(cid, output) => self.entry(*cid).uploads[*output] == Upload::Open,
+            Message::Finalize(finalize) => self.row(scene.shard(&finalize.lease)).is_some_and(|row| {
+                let position = row.destinations.get(&finalize.destination);
+                position
+                    .and_then(|position| position.pending.as_ref())
+                    .is_some_and(|pending| pending.cid == finalize.cid)
+            }),
+            Message::Done(cid) => self.entry(*cid).state() == Some(ReceiptState::Committed),
+            Message::Adopt(adopt) => self.row(scene.shard(&adopt.fence.lease)).is_some(),
+            Message::Heartbeat(..) => true,
+        };
+        let kept: Vec<bool> = self.net.get().0.iter().map(alive).collect();
+        if kept.contains(&false) {
+            let mut kept = kept.into_iter();
+            self.net.edit().0.retain(|_| kept.next().unwrap_or(true));
+        }
+    }
+
+    /// No row carries it, no request or answer is about it, and its end is reached.
+    fn forgettable(&self, n: usize) -> bool {
+        let (cid, entry) = (cid(n), self.commits[n].get());
+        let open = entry.uploads.contains(&Upload::Open);
+        let ended = match entry.state() {
+            Some(ReceiptState::Done) => !open,
+            Some(ReceiptState::Retracted) | None => true,
+            Some(ReceiptState::Committed) => false,
+        };
+        let named = |message: &Message| match message {
+            Message::Commit(commit, _) => commit.cid() == cid,
+            Message::Complete(of, _) | Message::Done(of) => *of == cid,
+            Message::Finalize(finalize) => finalize.cid == cid,
+            Message::Adopt(_) | Message::Heartbeat(..) => false,
+        };
+        let busy = |task: &Task| task.cid() == Some(cid) && !matches!(task, Task::Soon { .. } | Task::Finalize { .. });
+        ended
+            && !self.pending_anywhere(cid)
+            && !self.net.get().0.iter().any(named)
+            && !(0..WORKERS).any(|w| self.worker(w).tasks.iter().any(busy))
+    }
+
+    /// Whether the destination is delivered to in this shard by anybody.
+    pub(crate) fn live(&self, s: usize, d: usize) -> bool {
+        self.ghost.start[s][d] != NEVER
+    }
+}
