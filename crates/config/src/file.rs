@@ -72,7 +72,8 @@ pub(crate) struct EndpointsFile {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Worker")]
 pub(crate) struct WorkerFile {
-    /// The name in the lease table. Default `auto`: the host's name and a ULID, new for every process.
+    /// The name in the lease table. Default `auto`: the host's name and a ULID, new for every process. A name of your own
+    /// must be new for every process too.
     #[schemars(extend("default" = "auto"))]
     pub(crate) id: Option<Located<WorkerIdText>>,
     /// All buffers together. Default: 60% of the cgroup's limit. More memory makes larger objects when it is behind.

@@ -245,7 +245,8 @@ impl Resolver<'_> {
             let Some(id) = self.text(&path, text, "a destination's id", names::destination_id) else { continue };
             let id = DestinationId::new(id);
             if used.contains(&&id) {
-                let message = format!("`{id}` is both retired and in use");
+                let shown = if text.from_env { "this destination".to_owned() } else { format!("`{id}`") };
+                let message = format!("{shown} is both retired and in use");
                 self.findings.push(
                     Finding::new(text.at, &path, message)
                         .hint("a destination that comes back is taken off this list".to_owned()),
