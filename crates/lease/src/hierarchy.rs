@@ -88,13 +88,13 @@ pub fn child_lease<'a>(child: &ChildShard, parents: impl IntoIterator<Item = &'a
 }
 
 /// Whether a destination may read a shard (I11): every parent is at SHARD_END for it, or for everybody, or its lease is
-/// gone. One that cannot be read is not gone.
+/// gone. One that cannot be read, or that only one scan has missed, is not gone.
 pub fn may_read(row: &LeaseRow, rows: &Rows, destination: &DestinationId) -> bool {
     row.parents.iter().all(|parent| {
         let key = LeaseKey::of(parent);
         match rows.get(&key) {
             Some(parent) => finished(parent, destination),
-            None => !rows.unreadable.contains_key(&key),
+            None => rows.gone(&key),
         }
     })
 }

@@ -5,7 +5,7 @@
 //!
 //! Never here: an unconditional write, a delete, a retry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -31,6 +31,9 @@ pub struct Rows {
     pub leases: BTreeMap<LeaseKey, LeaseRow>,
     /// Rows that this program keeps its hands off. They are not gone: their children wait.
     pub unreadable: BTreeMap<LeaseKey, RowError>,
+    /// Parents that a row names and this scan did not find, though the scan before did not miss them. A scan is no
+    /// snapshot: it may have passed a parent's place before the parent was made. They do not count as gone.
+    pub unconfirmed: BTreeSet<LeaseKey>,
     /// When the scan ended, on [`standpipe_flow::Clock::elapsed`]'s axis; every row is at least as new as its begin.
     pub at: Duration,
 }
@@ -44,6 +47,17 @@ impl Rows {
     /// Whether the table has a row of that key, readable or not.
     pub fn has(&self, key: &LeaseKey) -> bool {
         self.leases.contains_key(key) || self.unreadable.contains_key(key)
+    }
+
+    /// Whether a lease is gone for certain.
+    pub fn gone(&self, key: &LeaseKey) -> bool {
+        !self.has(key) && !self.unconfirmed.contains(key)
+    }
+
+    /// Parents that rows name and the table does not have.
+    pub(crate) fn missing_parents(&self) -> BTreeSet<LeaseKey> {
+        let parents = self.leases.values().flat_map(|row| &row.parents).map(LeaseKey::of);
+        parents.filter(|parent| !self.has(parent)).collect()
     }
 
     /// A lease that names a commit, if there is one.
