@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::fault::{Fate, Faults, Instead, Latency};
 use crate::http::{Answer, Lost, Request, http_date, json_error, xml_error};
 use crate::in_process::Connection;
 use crate::kinesis::{Kinesis, KinesisError, Placed, Settings};
-use crate::s3::{ObjectSummary, S3, UploadSummary};
+use crate::s3::{BucketError, ObjectSummary, S3, UploadSummary};
 use crate::trace::{Trace, TraceEntry, lock};
 
 /// The time, epoch milliseconds. It must not run backwards.
@@ -107,6 +108,7 @@ pub struct Emulator {
     faults: Faults,
     trace: Trace,
     under_way: Mutex<JoinSet<()>>,
+    answers: AtomicU64,
 }
 
 impl fmt::Debug for Emulator {
@@ -144,6 +146,7 @@ impl Emulator {
             faults: Faults::new(seed, latency),
             trace: Trace::new(trace),
             under_way: Mutex::default(),
+            answers: AtomicU64::new(1),
         }))
     }
 
@@ -208,8 +211,11 @@ impl Emulator {
     }
 
     /// Makes a bucket, unless it is there already.
-    pub fn create_bucket(&self, name: &str) {
-        self.s3.ensure_bucket(name);
+    ///
+    /// # Errors
+    /// When the name is none that S3 allows, or the data directory fails.
+    pub fn create_bucket(&self, name: &str) -> Result<(), BucketError> {
+        self.s3.ensure_bucket(name)
     }
 
     /// The objects of a bucket by key; none where there is no bucket.
@@ -241,7 +247,8 @@ impl Emulator {
         };
         let call = Call { at_millis: self.now_millis(), connection: connection.clone(), service, operation, detail };
         let fate = self.faults.fate(&call);
-        let sent = Sent { call, items, request, fate };
+        let head = request.method() == ::http::Method::HEAD;
+        let sent = Sent { call, items, request, head, fate };
         if fate.is_prompt() {
             // Even a prompt answer lets other tasks run, as every answer from a network does.
             tokio::task::yield_now().await;
@@ -296,6 +303,10 @@ impl Emulator {
         }
         let request = std::mem::take(&mut sent.request);
         let answer = match sent.call.service {
+            Service::Kinesis if speaks_cbor(&request) => {
+                let message = "only JSON is emulated: switch CBOR off (AWS_CBOR_DISABLED=1, aws.cborEnabled=false)";
+                json_error(400, "1.1", "SerializationException", message)
+            }
             Service::Kinesis => self.kinesis.call(&sent.call.operation, request.body()),
             Service::DynamoDb => match self.dynamodb.conflict(&sent.items) {
                 Some(refusal) => refusal,
@@ -324,6 +335,14 @@ impl Emulator {
         if lost {
             return Err(Lost::Reset);
         }
+        if sent.head {
+            // RFC 9110: the answer to HEAD has no body, so S3 says what is wrong by the status alone.
+            answer.body_mut().clear();
+        }
+        let number = self.answers.fetch_add(1, Ordering::Relaxed);
+        let id = HeaderValue::from_str(&format!("{number:016X}")).expect("hexadecimal digits are visible ASCII");
+        let id_name = if sent.call.service == Service::S3 { "x-amz-request-id" } else { "x-amzn-requestid" };
+        answer.headers_mut().insert(id_name, id);
         let date = HeaderValue::from_str(&http_date(now)).expect("a date has only visible ASCII");
         answer.headers_mut().insert(DATE, date);
         Ok(answer)
@@ -335,6 +354,7 @@ struct Sent {
     call: Call,
     items: Items,
     request: Request,
+    head: bool,
     fate: Fate,
 }
 
@@ -346,8 +366,14 @@ impl Sent {
         *request.uri_mut() = self.request.uri().clone();
         *request.headers_mut() = self.request.headers().clone();
         let fate = Fate::default();
-        Self { call: self.call.clone(), items: self.items.clone(), request, fate }
+        Self { call: self.call.clone(), items: self.items.clone(), request, head: self.head, fate }
     }
+}
+
+/// Whether the body is CBOR, which the Java SDK speaks to Kinesis unless told otherwise.
+fn speaks_cbor(request: &Request) -> bool {
+    let kind = request.headers().get(::http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.contains("cbor"))
 }
 
 async fn pause(millis: u64) {

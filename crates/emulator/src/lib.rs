@@ -22,6 +22,6 @@ pub use self::emulator::{Clock, Emulator, OpenError, Options, RepeatComplete};
 pub use self::fault::{Fault, Faults, Latency, Rule};
 pub use self::in_process::Connection;
 pub use self::kinesis::{KinesisError, Placed};
-pub use self::s3::{ObjectSummary, UploadSummary};
+pub use self::s3::{BucketError, ObjectSummary, UploadSummary};
 pub use self::serve::serve;
 pub use self::trace::TraceEntry;

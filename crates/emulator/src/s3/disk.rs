@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::{Bucket, Object, ObjectMeta};
 use super::sums::{Algorithm, md5_hex};
-use super::uploads::{Part, PartMeta, Upload, UploadMeta};
+use super::uploads::{Part, PartMeta, PartPlace, Upload, UploadMeta};
 
 /// The bytes of an object or a part.
 #[derive(Debug, Clone)]
@@ -150,18 +150,11 @@ impl Disk {
         absent_is_fine(fs::remove_dir_all(self.upload_dir(bucket, id)))
     }
 
-    pub(super) fn place_part(
-        &self,
-        bucket: &str,
-        id: &str,
-        number: i32,
-        from: &Path,
-        meta: &PartMeta,
-    ) -> io::Result<Blob> {
-        let dir = self.upload_dir(bucket, id);
-        let path = dir.join(format!("part-{number:05}"));
+    pub(super) fn place_part(&self, place: PartPlace<'_>, from: &Path, meta: &PartMeta) -> io::Result<Blob> {
+        let dir = self.upload_dir(place.bucket, place.upload_id);
+        let path = dir.join(format!("part-{:05}", place.number));
         fs::rename(from, &path)?;
-        write_json(&dir.join(format!("part-{number:05}.json")), meta)?;
+        write_json(&dir.join(format!("part-{:05}.json", place.number)), meta)?;
         Ok(Blob::File(path))
     }
 

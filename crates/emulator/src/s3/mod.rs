@@ -33,6 +33,17 @@ pub(crate) struct S3 {
     service: S3Service,
 }
 
+/// A bucket cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// Give it another name.
+    #[error("{0:?} is no bucket name: 3 to 63 lower-case letters, digits, dots and hyphens")]
+    Name(String),
+    /// The data directory failed.
+    #[error("the data directory failed: {0}")]
+    Storage(String),
+}
+
 /// One object of a bucket, as the checks of a test want it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectSummary {
@@ -92,9 +103,16 @@ impl S3 {
     }
 
     /// Makes a bucket unless it is there.
-    pub(crate) fn ensure_bucket(&self, name: &str) {
-        // Only "it is yours already" and a failing disk can come back; the disk fails again at the first object.
-        let _ = self.store.create_bucket(name);
+    pub(crate) fn ensure_bucket(&self, name: &str) -> Result<(), BucketError> {
+        if !s3s::path::check_bucket_name(name) {
+            return Err(BucketError::Name(name.to_owned()));
+        }
+        match self.store.create_bucket(name) {
+            Err(error) if *error.code() != s3s::S3ErrorCode::BucketAlreadyOwnedByYou => {
+                Err(BucketError::Storage(error.to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn objects(&self, bucket: &str) -> Vec<ObjectSummary> {

@@ -8,7 +8,7 @@ use s3s::{Body, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::store::{Ask, Headers, ObjectMeta, Store, Target, names, timestamp};
 use super::sums::{Algorithm, Sum, given, set_sum};
-use super::uploads::{Complete, UploadMeta};
+use super::uploads::{Complete, PartPlace, UploadMeta};
 
 /// A page of any listing (API reference).
 const PAGE_MAX: i32 = 1000;
@@ -169,7 +169,7 @@ impl S3 for Service {
     async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
         self.0.create_bucket(&req.input.bucket)?;
         let location = Some(format!("/{}", req.input.bucket));
-        Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
+        Ok(S3Response::new(CreateBucketOutput { location }))
     }
 
     async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
@@ -406,8 +406,13 @@ impl S3 for Service {
         let mut input = req.input;
         let data = bytes_of(input.body.take()).await?;
         check_md5(input.content_md5.as_ref(), &data)?;
-        let at = (input.bucket.as_str(), input.key.as_str(), input.upload_id.as_str());
-        let meta = self.0.upload_part(at, input.part_number, data, &given!(input))?;
+        let place = PartPlace {
+            bucket: &input.bucket,
+            key: &input.key,
+            upload_id: &input.upload_id,
+            number: input.part_number,
+        };
+        let meta = self.0.upload_part(place, data, &given!(input))?;
         let mut output = UploadPartOutput { e_tag: Some(etag(&meta.etag)), ..UploadPartOutput::default() };
         set_sum!(output, &meta.sum);
         let mut state = self.0.state();

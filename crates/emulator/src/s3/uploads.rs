@@ -54,6 +54,15 @@ pub(super) struct PartMeta {
     pub(super) sum: Option<Sum>,
 }
 
+/// Which part is uploaded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartPlace<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+    pub(super) upload_id: &'a str,
+    pub(super) number: i32,
+}
+
 /// What became of an upload.
 #[derive(Debug, Clone)]
 pub(super) struct Finished {
@@ -94,14 +103,8 @@ impl Store {
         Ok(id)
     }
 
-    pub(super) fn upload_part(
-        &self,
-        at: (&str, &str, &str),
-        number: i32,
-        data: Bytes,
-        given: &Given,
-    ) -> S3Result<PartMeta> {
-        let (bucket, key, id) = at;
+    pub(super) fn upload_part(&self, place: PartPlace<'_>, data: Bytes, given: &Given) -> S3Result<PartMeta> {
+        let PartPlace { bucket, key, upload_id: id, number } = place;
         if !(1..=PART_NUMBER_MAX).contains(&number) {
             return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"));
         }
@@ -132,7 +135,7 @@ impl Store {
             Some(disk) => {
                 let (path, mut file) = disk.temporary().map_err(S3Error::internal_error)?;
                 file.write_all(&data).map_err(S3Error::internal_error)?;
-                disk.place_part(bucket, id, number, &path, &meta).map_err(S3Error::internal_error)?
+                disk.place_part(place, &path, &meta).map_err(S3Error::internal_error)?
             }
         };
         upload.parts.insert(number, Part { meta: meta.clone(), blob });
@@ -166,7 +169,12 @@ impl Store {
         } else {
             full
         };
-        verify_whole(&complete.given, &sum)?;
+        if let Err(error) = verify_whole(&complete.given, &sum) {
+            if let Blob::File(path) = &source {
+                std::fs::remove_file(path).map_err(S3Error::internal_error)?;
+            }
+            return Err(error);
+        }
         let meta = ObjectMeta {
             size: chosen.iter().map(|part| part.meta.size).sum(),
             etag: multipart_etag(chosen.iter().map(|part| part.meta.etag.as_str())),
