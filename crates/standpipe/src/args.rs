@@ -1,0 +1,284 @@
+//! What may stand on the command line: verbs, flags, their environment twins and defaults.
+//!
+//! Every flag has a twin `STANDPIPE_...` in the environment, and every help begins with examples.
+//! Never here: what a flag means; that is in the verb's own file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// Delivers Kinesis data streams to S3, every record once.
+#[derive(Debug, Parser)]
+#[command(name = "standpipe", version, disable_help_subcommand = true, before_help = examples::PROGRAM)]
+pub struct Program {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a worker: read the shards it holds and deliver their records
+    #[command(before_help = examples::RUN)]
+    Run(Run),
+    /// See it work: a stream, three workers, one killed, one shard split; no AWS, no network, no config
+    #[cfg(feature = "emulator")]
+    #[command(before_help = examples::DEMO)]
+    Demo(Demo),
+    /// Serve Kinesis, DynamoDB and S3 endpoints on this machine, for tests
+    #[cfg(feature = "emulator")]
+    #[command(before_help = examples::EMULATOR)]
+    Emulator(Emulator),
+    /// Put the lines of files into a stream
+    #[command(before_help = examples::PUT)]
+    Put(Put),
+    /// Print the column list of a file of JSON lines
+    #[command(before_help = examples::INFER)]
+    Infer(Infer),
+    /// Check a config without reading or writing anything else
+    #[command(before_help = examples::CHECK)]
+    Check(Check),
+    /// Print the JSON Schema of a config
+    #[command(before_help = examples::SCHEMA)]
+    Schema,
+    /// Print the version
+    #[command(before_help = examples::VERSION)]
+    Version(Report),
+    /// Ask a worker on this machine whether it is alive
+    #[command(before_help = examples::HEALTHCHECK)]
+    Healthcheck(Healthcheck),
+}
+
+/// How a verb reports.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// How to report: text for people, or JSON on stdout
+    #[arg(long, value_name = "FORM", env = "STANDPIPE_OUTPUT", default_value = "human")]
+    pub output: Output,
+}
+
+/// The form of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Text for people.
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+/// Where the config is.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// The config, a file or a folder of *.yaml; may be given more than once
+    #[arg(short, long = "config", value_name = "FILE", env = "STANDPIPE_CONFIG", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// `standpipe run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The config.
+    #[command(flatten)]
+    pub config: Config,
+    /// Run this pipeline alone; may be given more than once [default: all]
+    #[arg(long = "pipeline", value_name = "NAME", env = "STANDPIPE_PIPELINE", value_delimiter = ',')]
+    pub pipelines: Vec<String>,
+    /// End by itself: `caught-up` delivers what is in the stream now, then ends [default: run until SIGTERM or Ctrl-C]
+    #[arg(long, value_name = "WHEN", env = "STANDPIPE_UNTIL")]
+    pub until: Option<Until>,
+    /// Take over destinations whose kind, bucket or endpoint is not the one that the lease table knows [default: refuse]
+    #[arg(long, env = "STANDPIPE_ADOPT_DESTINATIONS", value_parser = FalseyValueParser::new())]
+    pub adopt_destinations: bool,
+}
+
+/// When a worker ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Until {
+    /// When everything that was in the stream at the start is delivered.
+    CaughtUp,
+}
+
+/// `standpipe demo`.
+#[cfg(feature = "emulator")]
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How long records are produced
+    #[arg(long, value_name = "TIME", env = "STANDPIPE_DEMO_DURATION", default_value = "20s", value_parser = parse::duration)]
+    pub duration: std::time::Duration,
+    /// Records a second
+    #[arg(long, value_name = "RECORDS", env = "STANDPIPE_DEMO_RATE", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub rate: u32,
+    /// How many workers share the stream
+    #[arg(long, value_name = "COUNT", env = "STANDPIPE_DEMO_WORKERS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(2..=16))]
+    pub workers: u16,
+    /// Where everything is written; emptied first if an earlier demo made it
+    #[arg(long, value_name = "DIR", env = "STANDPIPE_DEMO_DIR", default_value = "standpipe-demo")]
+    pub dir: PathBuf,
+    /// Where records are delivered to
+    #[arg(long, value_name = "KIND", env = "STANDPIPE_DEMO_DESTINATION", default_value = "s3")]
+    pub destination: DemoDestination,
+    /// Stay up afterwards, with the endpoints and /metrics, until Ctrl-C [default: end]
+    #[arg(long, env = "STANDPIPE_DEMO_KEEP", value_parser = FalseyValueParser::new())]
+    pub keep: bool,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// Where the demo delivers to.
+#[cfg(feature = "emulator")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DemoDestination {
+    /// Parquet in an S3 bucket, which is a folder of the demo's directory.
+    S3,
+}
+
+/// `standpipe emulator`.
+#[cfg(feature = "emulator")]
+#[derive(Debug, Args)]
+pub struct Emulator {
+    /// Address and port; it takes any credentials, so keep it on this machine
+    #[arg(long, value_name = "ADDRESS", env = "STANDPIPE_EMULATOR_LISTEN", default_value = "127.0.0.1:4600")]
+    pub listen: SocketAddr,
+    /// Make a stream of so many shards; may be given more than once [default: none]
+    #[arg(long = "stream", value_name = "NAME:SHARDS", env = "STANDPIPE_EMULATOR_STREAM", value_delimiter = ',', value_parser = parse::stream)]
+    pub streams: Vec<parse::NewStream>,
+    /// Make a bucket; may be given more than once [default: none]
+    #[arg(long = "bucket", value_name = "NAME", env = "STANDPIPE_EMULATOR_BUCKET", value_delimiter = ',')]
+    pub buckets: Vec<String>,
+    /// Keep everything here, objects as plain files under DIR/s3/BUCKET/KEY [default: in memory]
+    #[arg(long, value_name = "DIR", env = "STANDPIPE_EMULATOR_DATA")]
+    pub data: Option<PathBuf>,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `standpipe put`.
+#[derive(Debug, Args)]
+pub struct Put {
+    /// The stream, by name or ARN
+    #[arg(value_name = "STREAM")]
+    pub stream: String,
+    /// The files, one record a line; gzip and zstd are unpacked; `-` is stdin
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Records or bytes a second, such as 500 or 20MB [default: as fast as the stream takes them]
+    #[arg(long, value_name = "RATE", env = "STANDPIPE_PUT_RATE", value_parser = parse::rate)]
+    pub rate: Option<parse::Rate>,
+    /// The partition key: `random`, or the path of a field of the record, such as .user.id (jq comes later)
+    #[arg(long, value_name = "KEY", env = "STANDPIPE_PUT_PARTITION_KEY", default_value = "random", value_parser = parse::partition_key)]
+    pub partition_key: parse::PartitionKey,
+    /// The stream's region [default: that of the ARN, else what the AWS SDK finds]
+    #[arg(long, value_name = "REGION", env = "STANDPIPE_PUT_REGION")]
+    pub region: Option<String>,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `standpipe infer`.
+#[derive(Debug, Args)]
+pub struct Infer {
+    /// The file, one JSON object a line; gzip and zstd are unpacked; `-` is stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Look at so many lines; 0 is all of them
+    #[arg(long, value_name = "LINES", env = "STANDPIPE_INFER_ROWS", default_value_t = 10_000)]
+    pub rows: u64,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `standpipe check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The config.
+    #[command(flatten)]
+    pub config: Config,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `standpipe healthcheck`.
+#[derive(Debug, Args)]
+pub struct Healthcheck {
+    /// What to ask
+    #[arg(long, value_name = "URL", env = "STANDPIPE_HEALTHCHECK_URL", default_value = "http://127.0.0.1:9464/livez")]
+    pub url: String,
+    /// How long to wait for the answer
+    #[arg(long, value_name = "TIME", env = "STANDPIPE_HEALTHCHECK_TIMEOUT", default_value = "3s", value_parser = parse::duration)]
+    pub timeout: std::time::Duration,
+}
+
+/// The program's command line as clap has it. Help shows the names of environment twins and never their values.
+pub fn command() -> clap::Command {
+    let hide = |command: clap::Command| command.mut_args(|arg| arg.hide_env_values(true));
+    hide(Program::command()).mut_subcommands(hide)
+}
+
+/// Reads the command line; prints help, or what is wrong with it (exit 2), and ends the process.
+pub fn read() -> Program {
+    let matches = command().get_matches();
+    Program::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+pub mod parse;
+
+mod examples;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every argument of every verb, with the verb's name.
+    fn arguments() -> Vec<(String, clap::Arg)> {
+        let command = command();
+        let verbs = command.get_subcommands();
+        verbs.flat_map(|verb| verb.get_arguments().map(|arg| (verb.get_name().to_owned(), arg.clone()))).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_twin_in_the_environment() {
+        for (verb, arg) in arguments() {
+            if arg.is_positional() || arg.get_id() == "help" {
+                continue;
+            }
+            let twin = arg.get_env().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+            assert!(twin.starts_with("STANDPIPE_"), "{verb} --{:?} has the twin {twin:?}", arg.get_long());
+        }
+    }
+
+    #[test]
+    fn every_flag_tells_its_default() {
+        for (verb, arg) in arguments() {
+            if arg.is_positional() || arg.is_required_set() || arg.get_id() == "help" {
+                continue;
+            }
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let told = !arg.get_default_values().is_empty() && arg.get_num_args().is_none_or(|n| n.takes_values());
+            assert!(told || help.contains("[default: "), "{verb} {} tells no default", arg.get_id());
+        }
+    }
+
+    #[test]
+    fn every_help_begins_with_examples() {
+        let mut command = command();
+        let names: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        assert!(command.render_help().to_string().starts_with("Examples:\n"));
+        for name in names {
+            let verb = command.find_subcommand_mut(&name).expect("it was just listed");
+            assert!(verb.render_help().to_string().starts_with("Examples:\n"), "{name}");
+        }
+    }
+}

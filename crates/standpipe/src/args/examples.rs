@@ -1,0 +1,66 @@
+//! The examples that every help begins with. The escape codes are those of clap's headings; clap takes them out where
+//! there is no terminal, or `NO_COLOR`.
+
+macro_rules! examples {
+    ($($line:literal)+) => { concat!("\x1b[1m\x1b[4mExamples:\x1b[0m\n", $("  ", $line, "\n"),+) };
+}
+
+#[cfg(feature = "emulator")]
+pub(super) const PROGRAM: &str = examples!(
+    "standpipe demo                      see it work, without AWS, network or config"
+    "standpipe check -c orders.yaml      is the config right?"
+    "standpipe run -c orders.yaml        deliver"
+);
+#[cfg(not(feature = "emulator"))]
+pub(super) const PROGRAM: &str = examples!(
+    "standpipe check -c orders.yaml      is the config right?"
+    "standpipe run -c orders.yaml        deliver"
+);
+
+pub(super) const RUN: &str = examples!(
+    "standpipe run -c orders.yaml"
+    "standpipe run -c /etc/standpipe/ --pipeline orders"
+    "standpipe run -c orders.yaml --until caught-up     deliver what is there, then end"
+);
+
+#[cfg(feature = "emulator")]
+pub(super) const DEMO: &str = examples!(
+    "standpipe demo"
+    "standpipe demo --duration 60s --rate 20000 --workers 5"
+    "standpipe demo --keep               look around in it afterwards"
+);
+
+#[cfg(feature = "emulator")]
+pub(super) const EMULATOR: &str = examples!(
+    "standpipe emulator --stream orders:4 --bucket lake --data ./aws"
+    "standpipe emulator --listen 127.0.0.1:4700        then set the variables that it prints"
+);
+
+pub(super) const PUT: &str = examples!(
+    "standpipe put orders orders.jsonl"
+    "standpipe put orders *.jsonl.zst --rate 20MB"
+    "standpipe put orders orders.jsonl.gz --partition-key .customer.id"
+    "tail -f app.log | standpipe put app-logs -"
+);
+
+pub(super) const INFER: &str = examples!(
+    "standpipe infer orders.jsonl"
+    "standpipe infer orders.jsonl.gz --rows 0          all lines, not only the first 10,000"
+);
+
+pub(super) const CHECK: &str = examples!(
+    "standpipe check -c orders.yaml"
+    "standpipe check -c /etc/standpipe/ --output json"
+);
+
+pub(super) const SCHEMA: &str = examples!("standpipe schema > config.schema.json");
+
+pub(super) const VERSION: &str = examples!(
+    "standpipe version"
+    "standpipe version --output json"
+);
+
+pub(super) const HEALTHCHECK: &str = examples!(
+    "standpipe healthcheck"
+    "standpipe healthcheck --url http://127.0.0.1:9464/readyz"
+);

@@ -1,0 +1,60 @@
+//! The verbs, one file each: what each does with its arguments, and how it ended.
+
+mod check;
+#[cfg(feature = "emulator")]
+mod demo;
+#[cfg(feature = "emulator")]
+mod emulator;
+mod healthcheck;
+mod infer;
+mod put;
+mod run;
+mod schema;
+mod stop;
+mod version;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use standpipe_config::{Checks, Config, ConfigErrors};
+use standpipe_convert::Columns;
+
+use crate::args::Verb;
+use crate::exit::Exit;
+use crate::{environment, terminal};
+
+/// Does what the verb says.
+pub fn dispatch(verb: Verb) -> Result<Exit> {
+    match verb {
+        Verb::Run(args) => run::run(args),
+        #[cfg(feature = "emulator")]
+        Verb::Demo(args) => demo::run(args),
+        #[cfg(feature = "emulator")]
+        Verb::Emulator(args) => emulator::run(args),
+        Verb::Put(args) => put::run(args),
+        Verb::Infer(args) => infer::run(args),
+        Verb::Check(args) => check::run(args),
+        Verb::Schema => schema::run(),
+        Verb::Version(report) => version::run(report.output),
+        Verb::Healthcheck(args) => healthcheck::run(args),
+    }
+}
+
+/// Reads a config as every verb does.
+fn load(files: &[PathBuf]) -> Result<Config, ConfigErrors> {
+    let columns = |text: &str| Columns::parse(text).map(drop).map_err(|error| error.to_string());
+    standpipe_config::load(files, &environment::get, &Checks { columns: &columns })
+}
+
+/// Writes a report as one JSON object.
+fn json(report: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string(report).context("the report is no JSON")?;
+    text.push('\n');
+    Ok(terminal::out(&text)?)
+}
+
+/// The threads that tasks run on, one a core.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
+}

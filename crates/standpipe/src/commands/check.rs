@@ -1,0 +1,86 @@
+//! `standpipe check`: syntax and meaning of a config, drawn at the line. It asks nobody: no network, no credentials.
+
+use anyhow::Result;
+use serde::Serialize;
+use standpipe_config::config::{Config, Destination, Format};
+use standpipe_config::{ConfigErrors, units};
+
+use crate::args::{Check, Output};
+use crate::exit::Exit;
+use crate::terminal;
+
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    pipelines: Vec<String>,
+    errors: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    file: String,
+    line: usize,
+    column: usize,
+    path: String,
+    message: String,
+    hint: Option<String>,
+    not_built: bool,
+}
+
+pub fn run(args: Check) -> Result<Exit> {
+    let checked = super::load(&args.config.files);
+    match (args.report.output, checked) {
+        (Output::Human, Ok(config)) => {
+            terminal::out(&summary(&config))?;
+            Ok(Exit::Ok)
+        }
+        (Output::Human, Err(errors)) => Err(errors.into()),
+        (Output::Json, Ok(config)) => {
+            let pipelines = config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
+            super::json(&Report { ok: true, pipelines, errors: Vec::new() })?;
+            Ok(Exit::Ok)
+        }
+        (Output::Json, Err(errors)) => {
+            super::json(&Report { ok: false, pipelines: Vec::new(), errors: findings(errors) })?;
+            Ok(Exit::Config)
+        }
+    }
+}
+
+fn findings(errors: ConfigErrors) -> Vec<Finding> {
+    let finding = |error: standpipe_config::ConfigError| Finding {
+        file: error.file,
+        line: error.line,
+        column: error.column,
+        path: error.path,
+        message: error.message,
+        hint: error.hint,
+        not_built: error.not_built,
+    };
+    errors.errors.into_iter().map(finding).collect()
+}
+
+/// One line a pipeline: what goes where, in which form.
+fn summary(config: &Config) -> String {
+    let count = config.pipelines.len();
+    let mut text = format!("ok: {count} pipeline{}\n", if count == 1 { "" } else { "s" });
+    for pipeline in &config.pipelines {
+        for destination in &pipeline.destinations {
+            let stream = &pipeline.source.stream.name;
+            text.push_str(&format!("  {}: stream {stream} -> {}\n", pipeline.name, destination_line(destination)));
+        }
+    }
+    text
+}
+
+fn destination_line(destination: &Destination) -> String {
+    let Destination::S3(s3) = destination;
+    let format = match &s3.format {
+        Format::Raw => "raw",
+        Format::JsonLines => "json_lines",
+        Format::Parquet { .. } => "parquet",
+    };
+    let size = units::format_size(s3.buffer_bytes);
+    let interval = units::format_duration(s3.buffer_interval);
+    format!("s3 bucket {}, {format}, an object every {interval} or {size}", s3.bucket)
+}

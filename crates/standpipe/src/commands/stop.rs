@@ -1,0 +1,44 @@
+//! SIGTERM and Ctrl-C: the first asks for an orderly end, the second ends the process at once with 130.
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
+use crate::terminal;
+
+/// Listens to signals until it is dropped.
+#[derive(Debug)]
+pub struct Signals {
+    /// Cancelled by the first signal.
+    pub stop: CancellationToken,
+    _listener: JoinSet<()>,
+}
+
+impl Signals {
+    /// Begins to listen; `said` is told to people at the first signal.
+    pub fn listen(said: &'static str) -> Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+        let stop = CancellationToken::new();
+        let first = stop.clone();
+        let mut listener = JoinSet::new();
+        listener.spawn(async move {
+            next(&mut interrupt, &mut terminate).await;
+            terminal::err(said);
+            first.cancel();
+            next(&mut interrupt, &mut terminate).await;
+            terminal::err("interrupted again: ending at once\n");
+            std::process::exit(Exit::Interrupted as i32);
+        });
+        Ok(Self { stop, _listener: listener })
+    }
+}
+
+async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

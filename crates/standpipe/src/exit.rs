@@ -1,0 +1,58 @@
+//! The exit codes, and which error ends in which.
+
+use std::process::ExitCode;
+
+use standpipe_config::ConfigErrors;
+use standpipe_worker::WorkerError;
+
+use crate::terminal;
+
+/// How the program ended. The numbers are part of its interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; also a worker that was told to stop and drained.
+    Ok = 0,
+    /// Failed while running.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The config is wrong, or there are findings.
+    Config = 3,
+    /// The present identity may not do what is needed.
+    Permission = 4,
+    /// A drain did not finish in time.
+    DrainUnfinished = 7,
+    /// Interrupted a second time.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The command line asks for something that cannot be; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Tells people what went wrong, and gives the code of it.
+pub fn failed(error: &anyhow::Error) -> Exit {
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        terminal::err(&errors.render(terminal::stderr_has_color()));
+        let count = errors.errors.len();
+        terminal::err(&format!("\n{count} error{} in the config\n", if count == 1 { "" } else { "s" }));
+        return Exit::Config;
+    }
+    terminal::err(&format!("{} {error:#}\n", terminal::red("error:")));
+    if let Some(error) = error.downcast_ref::<WorkerError>() {
+        return match error {
+            WorkerError::Findings(_) => Exit::Config,
+            WorkerError::Permission(_) => Exit::Permission,
+            WorkerError::Failed(_) => Exit::Failed,
+        };
+    }
+    if error.downcast_ref::<Usage>().is_some() { Exit::Usage } else { Exit::Failed }
+}

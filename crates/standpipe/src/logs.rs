@@ -1,0 +1,55 @@
+//! The log: lines on stderr, JSON when stderr is no terminal.
+//!
+//! Which lines is said by `STANDPIPE_LOG`, or else `RUST_LOG`: `debug`, `standpipe_worker=debug,warn`, ...; without
+//! them it is `info` of Standpipe and `warn` of everything else.
+//! Never: record content, or a secret.
+
+use std::fs::File;
+use std::io::IsTerminal;
+
+use anyhow::{Result, anyhow};
+use standpipe_config::config::Logs;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::exit::Usage;
+use crate::{environment, terminal};
+
+const DEFAULT: &str = "warn,standpipe=info";
+
+/// Begins to log to stderr.
+///
+/// # Errors
+/// When the filter in the environment is none.
+pub fn to_stderr(form: Logs) -> Result<()> {
+    let json = match form {
+        Logs::Auto => !std::io::stderr().is_terminal(),
+        Logs::Json => true,
+        Logs::Text => false,
+    };
+    begin(json, terminal::stderr_has_color(), std::io::stderr)
+}
+
+/// Begins to log into a file, as text.
+///
+/// # Errors
+/// When the filter in the environment is none.
+pub fn to_file(file: File) -> Result<()> {
+    begin(false, false, file)
+}
+
+fn begin(json: bool, color: bool, writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) -> Result<()> {
+    let builder = tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(writer);
+    let begun = if json {
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+    } else {
+        builder.with_ansi(color).try_init()
+    };
+    begun.map_err(|error| anyhow!("cannot begin to log: {error}"))
+}
+
+fn filter() -> Result<EnvFilter> {
+    let set = |name: &'static str| environment::get(name).filter(|text| !text.is_empty()).map(|text| (name, text));
+    let (name, text) = set("STANDPIPE_LOG").or_else(|| set("RUST_LOG")).unwrap_or(("", DEFAULT.to_owned()));
+    EnvFilter::try_new(&text).map_err(|error| Usage(format!("{name} is no log filter: {error}")).into())
+}

@@ -1,0 +1,67 @@
+//! stdout is data, stderr is for people. Colour is only for terminals, and never with `NO_COLOR`.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use crate::environment;
+
+/// Writes data. A reader that has gone away (`standpipe schema | head`) is no error.
+///
+/// # Errors
+/// Those of stdout.
+pub fn out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes for people. There is nobody to tell if that fails.
+pub fn err(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether stderr is a terminal that people look at.
+pub fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal() && environment::get("TERM").as_deref() != Some("dumb")
+}
+
+/// Whether text on stderr may have colours.
+pub fn stderr_has_color() -> bool {
+    stderr_is_terminal() && !no_color()
+}
+
+/// <https://no-color.org>: set, and not empty.
+fn no_color() -> bool {
+    environment::get("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// The text for stderr, bold and red where that can be.
+pub fn red(text: &str) -> String {
+    if stderr_has_color() { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// 1234567 as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}
