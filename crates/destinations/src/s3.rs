@@ -79,6 +79,8 @@ pub struct S3 {
     unsigned: bool,
     /// Set when the server has refused CRC-64/NVME.
     crc32: AtomicBool,
+    /// Set when the server has refused a completion that named no sums of parts.
+    part_sums: AtomicBool,
     offload: Arc<dyn Offload>,
     random: Arc<dyn Random>,
 }
@@ -107,6 +109,7 @@ impl S3 {
             extension: settings.file_extension.clone().unwrap_or_else(default_extension),
             unsigned: requests::unsigned_payload(config),
             crc32: AtomicBool::new(false),
+            part_sums: AtomicBool::new(false),
             settings,
             offload,
             random,

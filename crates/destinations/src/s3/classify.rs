@@ -117,7 +117,10 @@ where
         return bounded(&format!("{operation}: {}", DisplayErrorContext(error)));
     };
     let status = answer.raw().status().as_u16();
-    let code = error.code().unwrap_or("no code");
+    let Some(code) = error.code() else {
+        let said = answer.err().source().map_or_else(|| "no code".to_owned(), ToString::to_string);
+        return bounded(&format!("{operation}: {status}: {said}"));
+    };
     let message = error.message().unwrap_or_default();
     let request = answer.err().meta().request_id().unwrap_or("-");
     bounded(&format!("{operation}: {status} {code}: {message} (request {request})"))

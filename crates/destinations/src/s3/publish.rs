@@ -5,14 +5,14 @@
 //! versions knows a version or a deletion of it; the configuration says what to assume. Commit protocol 4.5.
 //! Never: aborts what was committed; reads a receipt again (the caller does, before it believes that something is lost).
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use futures_util::future::join_all;
 use standpipe_flow::{Checksum, DeliveryError, Millis, Output, Published, Receipt};
 
-use super::classify::{answered, classify};
-use super::requests::{self, NotCompleted};
+use super::requests::{self, NotCompleted, PartSums};
 use super::{LostObject, S3};
 
 /// Requests under way at once for one receipt.
@@ -77,20 +77,40 @@ fn graver(before: Option<DeliveryError>, error: DeliveryError) -> DeliveryError 
 }
 
 async fn publish(s3: &S3, receipt: &Receipt, output: &Output) -> Result<Found, DeliveryError> {
-    let error = match requests::complete(&s3.client, output).await {
-        Ok(()) => return Ok(Found::Visible),
-        Err(NotCompleted::Other(error)) => return Err(error),
-        Err(NotCompleted::Failed(error)) => error,
-    };
-    if answered(&error, "NoSuchUpload") {
-        return look_for(s3, receipt, output).await;
+    match complete(s3, output).await {
+        Ok(()) => Ok(Found::Visible),
+        Err(NotCompleted::NoUpload) => look_for(s3, receipt, output).await,
+        // The object itself is the proof that the answer is not.
+        Err(NotCompleted::Unproven(error)) => match requests::head(&s3.client, output).await? {
+            (Some(object), _) if matches(&object, output) => Ok(Found::Visible),
+            _ => Err(error),
+        },
+        Err(NotCompleted::Failed(error)) => Err(error),
+        Err(NotCompleted::WithoutSums) => Err(DeliveryError::Halt {
+            cause: "CompleteMultipartUpload: refused, and the server lists no sums".to_owned(),
+        }),
     }
-    let halted = |cause| DeliveryError::Halt { cause };
-    Err(match classify("CompleteMultipartUpload", &error) {
-        // The sum of every part was right when it went up: asking again would give the same answer for ever.
-        DeliveryError::Retry { cause, .. } if answered(&error, "BadDigest") => halted(cause),
-        error => error,
-    })
+}
+
+/// Completes an upload as this server wants it. A refusal for want of the parts' sums has changed nothing, so that asking
+/// with them is no repetition.
+async fn complete(s3: &S3, output: &Output) -> Result<(), NotCompleted> {
+    let sums = match (&output.parts[..], &output.checksum) {
+        ([part], Checksum::Crc64Nvme(sum) | Checksum::Crc32(sum)) => PartSums::from([(part.number, sum.clone())]),
+        (_, Checksum::Crc64Nvme(_)) if !s3.part_sums.load(Ordering::Relaxed) => {
+            match requests::complete(&s3.client, output, &PartSums::new()).await {
+                Err(NotCompleted::WithoutSums) => s3.part_sums.store(true, Ordering::Relaxed),
+                completed => return completed,
+            }
+            list_sums(s3, output).await?
+        }
+        _ => list_sums(s3, output).await?,
+    };
+    requests::complete(&s3.client, output, &sums).await
+}
+
+async fn list_sums(s3: &S3, output: &Output) -> Result<PartSums, NotCompleted> {
+    requests::part_sums(&s3.client, output).await.map_err(NotCompleted::Failed)
 }
 
 /// The upload is not there: whether its object is, or was.

@@ -4,6 +4,7 @@
 //! `classify`.
 //! Never: decides what an answer means for a batch.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -215,31 +216,39 @@ fn part_number(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// Why an upload could not be completed.
+/// Why an upload was not completed, or not known to be.
 #[derive(Debug)]
 pub(super) enum NotCompleted {
-    /// Refused, or no answer.
-    Failed(Box<SdkError<CompleteMultipartUploadError, HttpResponse>>),
-    /// Before that, or an answer that cannot be read.
-    Other(DeliveryError),
+    /// There is no such upload.
+    NoUpload,
+    /// A 200 that is not the answer of a completion: an error, or nothing that can be read. It proves nothing.
+    Unproven(DeliveryError),
+    /// The server wants the sum of every part and got none.
+    WithoutSums,
+    /// Everything else, as the caller must take it.
+    Failed(DeliveryError),
 }
 
+/// Sums of parts, by number, as the header carries them.
+pub(super) type PartSums = BTreeMap<u32, String>;
+
 /// CompleteMultipartUpload. No If-None-Match: a 409 to it would make every part go up again, and the key is unique.
-pub(super) async fn complete(client: &Client, output: &Output) -> Result<(), NotCompleted> {
-    let sums = match &output.checksum {
-        Checksum::Crc64Nvme(_) => Vec::new(),
-        Checksum::Crc32(_) => part_sums(client, output).await.map_err(NotCompleted::Other)?,
+pub(super) async fn complete(client: &Client, output: &Output, sums: &PartSums) -> Result<(), NotCompleted> {
+    let part = |part: &standpipe_flow::Part| {
+        let completed = CompletedPart::builder().part_number(part_number(part.number)).e_tag(&part.etag);
+        let sum = sums.get(&part.number).cloned();
+        match output.checksum {
+            Checksum::Crc64Nvme(_) => completed.set_checksum_crc64_nvme(sum).build(),
+            Checksum::Crc32(_) => completed.set_checksum_crc32(sum).build(),
+        }
     };
-    let parts = output.parts.iter().map(|part| {
-        let sum = sums.iter().find(|(number, _)| *number == part.number).map(|(_, sum)| sum.clone());
-        CompletedPart::builder().part_number(part_number(part.number)).e_tag(&part.etag).set_checksum_crc32(sum).build()
-    });
+    let parts = output.parts.iter().map(part).collect();
     let request = client
         .complete_multipart_upload()
         .bucket(&output.bucket)
         .key(&output.key)
         .upload_id(&output.upload_id)
-        .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build());
+        .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
     let request = match &output.checksum {
         Checksum::Crc64Nvme(sum) => request
             .checksum_crc64_nvme(sum)
@@ -247,19 +256,33 @@ pub(super) async fn complete(client: &Client, output: &Output) -> Result<(), Not
             .mpu_object_size(i64::try_from(output.size).unwrap_or(i64::MAX)),
         Checksum::Crc32(_) => request,
     };
-    let answer = request.customize().config_override(lasting_at_most(COMPLETE_TIMEOUT)).send().await;
-    let answer = answer.map_err(|error| NotCompleted::Failed(Box::new(error)))?;
-    // A 200 is sent before the work is done; only a whole answer says that it was.
-    match answer.e_tag {
-        Some(_) => Ok(()),
-        None => Err(NotCompleted::Other(unreadable("CompleteMultipartUpload: 200 without an ETag"))),
+    match request.customize().config_override(lasting_at_most(COMPLETE_TIMEOUT)).send().await {
+        // A 200 is sent before the work is done; only a whole answer says that it was.
+        Ok(answer) if answer.e_tag.is_some() => Ok(()),
+        Ok(_) => Err(NotCompleted::Unproven(unreadable("CompleteMultipartUpload: 200 without an ETag"))),
+        Err(error) => Err(not_completed(&error, sums)),
     }
 }
 
-/// CRC-32 sums of the parts, which a composite upload wants back and a receipt does not carry. A server that lists none,
-/// or knows no such listing, does not ask for them either; an upload that is gone is found out by the completion.
-async fn part_sums(client: &Client, output: &Output) -> Result<Vec<(u32, String)>, DeliveryError> {
-    let mut sums = Vec::new();
+fn not_completed(error: &SdkError<CompleteMultipartUploadError, HttpResponse>, sums: &PartSums) -> NotCompleted {
+    let meaning = classify("CompleteMultipartUpload", error);
+    if status(error).is_some_and(|status| (200..300).contains(&status)) {
+        return NotCompleted::Unproven(meaning);
+    }
+    match (error.code(), meaning) {
+        (Some("NoSuchUpload"), _) => NotCompleted::NoUpload,
+        (Some("InvalidRequest" | "InvalidPart"), _) if sums.is_empty() => NotCompleted::WithoutSums,
+        // The sum of every part was right when it went up: asking again would give the same answer for ever.
+        (Some("BadDigest"), DeliveryError::Retry { cause, .. }) => NotCompleted::Failed(DeliveryError::Halt { cause }),
+        (_, meaning) => NotCompleted::Failed(meaning),
+    }
+}
+
+/// The sums of the parts, which some servers want back and a receipt does not carry: the one part of a small object has
+/// the object's own, those of others are listed. A server that lists none does not ask for them either; that an upload is
+/// gone is found out by its completion.
+pub(super) async fn part_sums(client: &Client, output: &Output) -> Result<PartSums, DeliveryError> {
+    let mut sums = PartSums::new();
     let mut marker = None;
     loop {
         let page = client
@@ -277,7 +300,11 @@ async fn part_sums(client: &Client, output: &Output) -> Result<Vec<(u32, String)
         };
         let listed = page.parts().iter().filter_map(|part| {
             let number = u32::try_from(part.part_number?).ok()?;
-            Some((number, part.checksum_crc32.clone()?))
+            let sum = match output.checksum {
+                Checksum::Crc64Nvme(_) => part.checksum_crc64_nvme.clone(),
+                Checksum::Crc32(_) => part.checksum_crc32.clone(),
+            };
+            Some((number, sum?))
         });
         sums.extend(listed);
         marker = page.next_part_number_marker.filter(|_| page.is_truncated == Some(true));
