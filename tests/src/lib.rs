@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Whole workers under a paused clock, with seeded faults: the second ring of the simulation.
+
+pub mod simulation;

@@ -1,0 +1,142 @@
+//! From the config to the parts of a pipeline: the ONLY match over destination kinds.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use standpipe_config::config::{self, Config};
+use standpipe_convert::{Columns, Compression, Delimiter, Format};
+use standpipe_destinations::{LostObject, S3, S3Settings};
+use standpipe_flow::{BatchLimits, Destination, DestinationId};
+use standpipe_lease::{Dynamo, LeaseTable};
+use standpipe_source::{PollingSettings, Stream, StreamRef};
+
+use crate::errors::WorkerError;
+use crate::platform::{Platform, service};
+
+/// Shards in one commit (protocol 2.2): 32 lease rows and the receipt stay well below the 100 items of a transaction.
+const LANE_SHARDS_MAX: usize = 32;
+
+/// One destination, with what the fleet knows it by.
+#[derive(Clone)]
+pub(crate) struct Assembled {
+    pub id: DestinationId,
+    pub destination: Arc<dyn Destination>,
+    /// For S3 destinations: the same object, which the sweeper lists uploads with.
+    pub s3: Option<Arc<S3>>,
+    /// Kind and place: what must not change under the id (`--adopt-destinations`).
+    pub identity: String,
+    /// Hash of what shapes the bytes, for receipts.
+    pub config: String,
+}
+
+/// What a pipeline is made of, before anything was asked of a service.
+pub(crate) struct Parts {
+    pub stream: Stream,
+    pub polling: PollingSettings,
+    /// Heartbeats have a client of their own, so that nothing ever queues before them.
+    pub heartbeat: Dynamo,
+    pub delivery: Dynamo,
+    pub destinations: Vec<Assembled>,
+    pub retired: BTreeSet<DestinationId>,
+}
+
+pub(crate) fn parts(config: &Config, pipeline: &config::Pipeline, platform: &Platform) -> Result<Parts, WorkerError> {
+    let source = &pipeline.source;
+    let named = source.stream.arn.clone().unwrap_or_else(|| source.stream.name.clone());
+    let kinesis = service(&platform.sdk, config.aws.kinesis_endpoint.as_ref(), source.stream.region.as_ref());
+    let dynamodb = service(&platform.sdk, config.aws.dynamodb_endpoint.as_ref(), None);
+    let destinations =
+        pipeline.destinations.iter().map(|destination| assemble(config, pipeline, destination, platform));
+    Ok(Parts {
+        stream: Stream::new(&kinesis, StreamRef::parse(&named), platform.clock.clone(), platform.random.clone()),
+        polling: PollingSettings { poll: source.poll, ..PollingSettings::default() },
+        heartbeat: Dynamo::new(&dynamodb, pipeline.lease.failover),
+        delivery: Dynamo::new(&dynamodb, pipeline.lease.failover),
+        destinations: destinations.collect::<Result<_, _>>()?,
+        retired: pipeline.retired.iter().cloned().collect(),
+    })
+}
+
+/// The lease table over a client.
+pub(crate) fn lease_table(dynamo: &Dynamo, pipeline: &config::Pipeline) -> LeaseTable {
+    LeaseTable::new(dynamo.clone(), pipeline.lease.table.clone())
+}
+
+fn assemble(
+    config: &Config,
+    pipeline: &config::Pipeline,
+    destination: &config::Destination,
+    platform: &Platform,
+) -> Result<Assembled, WorkerError> {
+    match destination {
+        config::Destination::S3(s3) => {
+            let settings = s3_settings(pipeline, s3)?;
+            let sdk = service(&platform.sdk, config.aws.s3_endpoint.as_ref(), None);
+            let place = sdk.endpoint_url().unwrap_or_default().to_owned();
+            let built = Arc::new(S3::new(&sdk, settings, platform.offload.clone(), platform.random.clone()));
+            Ok(Assembled {
+                id: s3.id.clone(),
+                destination: built.clone(),
+                s3: Some(built),
+                identity: format!("s3 {} {place}", s3.bucket).trim_end().to_owned(),
+                config: shape(s3),
+            })
+        }
+    }
+}
+
+/// What shapes the bytes, as a short text: receipts say under which shape they were written.
+fn shape(s3: &config::S3) -> String {
+    let text = format!("{:?} {:?} {:?} {}", s3.format, s3.compression, s3.record_delimiter, s3.extension);
+    // FNV-1a, 64 bits: it tells shapes apart, it protects nothing.
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Settings, WorkerError> {
+    let format = match &s3.format {
+        config::Format::Raw => Format::Raw,
+        config::Format::JsonLines => Format::JsonLines {
+            delimiter: match s3.record_delimiter {
+                config::RecordDelimiter::Newline => Delimiter::Newline,
+                config::RecordDelimiter::None => Delimiter::None,
+            },
+        },
+        config::Format::Parquet { compression, columns } => Format::Parquet {
+            columns: Columns::parse(columns).map_err(|error| WorkerError::Findings(error.to_string()))?,
+            compression: parquet(*compression),
+        },
+    };
+    Ok(S3Settings {
+        bucket: s3.bucket.clone(),
+        prefix: s3.prefix.clone(),
+        error_prefix: s3.error_prefix.clone(),
+        pipeline: pipeline.name.clone(),
+        time_zone: jiff::tz::TimeZone::UTC,
+        format,
+        compression: match s3.compression {
+            config::Compression::None => Compression::None,
+            config::Compression::Gzip => Compression::Gzip,
+            config::Compression::Zstd => Compression::Zstd,
+        },
+        file_extension: Some(s3.extension.clone()),
+        limits: BatchLimits { size_bytes: s3.buffer_bytes, interval: s3.buffer_interval, shards_max: LANE_SHARDS_MAX },
+        kms: s3.kms_key.clone(),
+        lost_object: match s3.lost_object {
+            config::LostObject::Replay => LostObject::Replay,
+            config::LostObject::AssumePublished => LostObject::AssumePublished,
+        },
+    })
+}
+
+fn parquet(compression: config::ParquetCompression) -> standpipe_convert::ParquetCompression {
+    use standpipe_convert::ParquetCompression as To;
+    match compression {
+        config::ParquetCompression::Snappy => To::Snappy,
+        config::ParquetCompression::Gzip => To::Gzip,
+        config::ParquetCompression::Zstd => To::Zstd,
+        config::ParquetCompression::None => To::None,
+    }
+}

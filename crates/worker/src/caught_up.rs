@@ -1,0 +1,82 @@
+//! `run --until caught-up`: whether everything that was in the stream at the start is read, here and elsewhere.
+//!
+//! With T the instant of the start, a shard is caught up when it has ended, or gave a record that arrived after T, or
+//! answered empty with nothing behind twice, at least a second apart. Every leaf shard of the stream must be, whoever
+//! holds it; of one that another worker holds, the row must carry no commit, and the stream itself is asked for what
+//! follows the row's position. What is read here is then delivered by the drain.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use standpipe_flow::ShardId;
+use standpipe_flow::{DestinationId, LeaseKey, Millis, Position};
+use standpipe_lease::Rows;
+use standpipe_pipeline::shard::Progress;
+use standpipe_source::{Catalog, ShardFilter, Stream};
+use tracing::debug;
+
+pub(crate) struct Seen {
+    pub progress: Arc<Progress>,
+    pub rows: Arc<Rows>,
+    pub held: BTreeSet<LeaseKey>,
+    pub destination: DestinationId,
+}
+
+pub(crate) struct Check {
+    until: Option<Millis>,
+}
+
+impl Check {
+    pub(crate) fn new(until: Option<Millis>) -> Self {
+        Self { until }
+    }
+
+    /// Whether the program may end. Asks the stream only when nothing that is held here is left to read.
+    pub(crate) async fn done(&mut self, seen: &Seen, stream: &Stream) -> bool {
+        let Some(until) = self.until else { return false };
+        let read = |lease: &LeaseKey| {
+            let progress = seen.progress.get(lease);
+            let finished = seen.rows.get(lease).is_some_and(|row| row.ended());
+            finished || progress.is_some_and(|p| p.ended || p.at_tip || p.newest.is_some_and(|newest| newest > until))
+        };
+        if seen.rows.leases.is_empty() || !seen.held.iter().all(read) {
+            return false;
+        }
+        let catalog = stream.catalog();
+        let asked = tokio::time::timeout(Duration::from_secs(30), elsewhere(&catalog, seen, until)).await;
+        match asked {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => {
+                debug!(error, "cannot tell yet whether everything is caught up");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+async fn elsewhere(catalog: &Catalog, seen: &Seen, until: Millis) -> Result<bool, String> {
+    let shards = catalog.shards(ShardFilter::All).await.map_err(|error| error.to_string())?;
+    let parents: BTreeSet<&ShardId> = shards.iter().flat_map(|shard| &shard.parents).collect();
+    for leaf in shards.iter().filter(|shard| !parents.contains(&shard.id)) {
+        let lease = LeaseKey::of(&leaf.id);
+        if seen.held.contains(&lease) {
+            continue;
+        }
+        let Some(row) = seen.rows.get(&lease) else { return Ok(false) };
+        if row.ended() {
+            continue;
+        }
+        let Some(position) = row.destinations.get(&seen.destination) else { return Ok(false) };
+        if position.pending.is_some() {
+            return Ok(false);
+        }
+        let at: &Position = &position.at;
+        let tip = catalog.tip(&leaf.id, at, row.start, until).await.map_err(|error| error.to_string())?;
+        if !tip.caught_up() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,140 @@
+//! What the process stands on: clocks, randomness, threads for encoding, and the SDK's configuration. A simulation gives
+//! others; everything above takes them as arguments.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+pub use aws_types::SdkConfig;
+use standpipe_config::config::Aws;
+use standpipe_flow::offload::{Job, Offload};
+use standpipe_flow::{Clock, Millis, Random};
+
+use crate::metrics::SharedMetrics;
+
+/// What a worker runs on.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// Region, credentials, endpoint, HTTP client, sleep and time source of every SDK client.
+    pub sdk: SdkConfig,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Where encoding runs.
+    pub offload: Arc<dyn Offload>,
+    /// What is counted; shared by every worker of the process.
+    pub metrics: SharedMetrics,
+}
+
+impl Platform {
+    /// The real thing: the SDK's own chain for region and credentials, the system's clocks, threads for encoding.
+    pub async fn system(aws: &Aws) -> Self {
+        Self {
+            sdk: sdk_config(aws).await,
+            clock: Arc::new(SystemClock::start()),
+            random: Arc::new(SystemRandom),
+            offload: Arc::new(Threads),
+            metrics: SharedMetrics::new(),
+        }
+    }
+}
+
+/// The SDK's configuration: its own chain, with the region of the config where that is given.
+pub async fn sdk_config(aws: &Aws) -> SdkConfig {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Some(region) = &aws.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    loader.load().await
+}
+
+/// One service's configuration: its endpoint and region where the config names them.
+pub(crate) fn service(sdk: &SdkConfig, endpoint: Option<&String>, region: Option<&String>) -> SdkConfig {
+    let mut builder = sdk.to_builder();
+    if let Some(endpoint) = endpoint {
+        builder = builder.endpoint_url(endpoint);
+    }
+    if let Some(region) = region {
+        builder = builder.region(Region::new(region.clone()));
+    }
+    builder.build()
+}
+
+/// The system's clocks. The monotonic one is tokio's, which is the system's outside of a paused runtime.
+#[derive(Debug)]
+pub struct SystemClock {
+    start: tokio::time::Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic axis begins now.
+    pub fn start() -> Self {
+        Self { start: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods)] // the one place that reads the wall clock
+    fn wall(&self) -> Millis {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// The system's randomness.
+#[derive(Debug)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn next(&self) -> u64 {
+        // Tenures and commit ids must never repeat: without randomness there is no safe way on.
+        getrandom::u64().expect("the system gives randomness")
+    }
+}
+
+/// Encodes on tokio's blocking threads.
+#[derive(Debug)]
+pub struct Threads;
+
+impl Offload for Threads {
+    #[allow(clippy::disallowed_methods)] // the one place behind the seam
+    fn run(&self, job: Job) {
+        drop(tokio::task::spawn_blocking(job));
+    }
+}
+
+/// 60% of the memory that the process may use: the cgroup's limit, else what the machine has; 1 GiB if neither says.
+pub(crate) fn default_memory_bytes() -> u64 {
+    let cgroup = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let machine = || {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+    };
+    let machine = machine().unwrap_or(1 << 30);
+    let limit = cgroup("/sys/fs/cgroup/memory.max").or_else(|| cgroup("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    limit.unwrap_or(machine).min(machine) / 10 * 6
+}
+
+/// The SDK's configuration for embedded endpoints: one address, fixed credentials, an HTTP client of the emulator's or
+/// the default one.
+pub fn embedded(http_client: Option<SharedHttpClient>, endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new("standpipe", "standpipe", None, None, "embedded endpoints");
+    let mut builder = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(endpoint)
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .credentials_provider(SharedCredentialsProvider::new(credentials));
+    builder.set_http_client(http_client);
+    builder.build()
+}

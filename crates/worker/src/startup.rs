@@ -1,0 +1,280 @@
+//! The start of a pipeline, as a list of steps, each with a log line. Whatever is refused is refused before the first
+//! read: a table that is missing, a stream that is another one, a destination whose id stands for something else.
+//!
+//! 1. the stream is asked who it is; 2. the leases start (tables, pins, the leases of the shards: `standpipe_lease`);
+//! 3. the destination is probed; 4. coordinator, heartbeats, delivery loop, sweeper and worker start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use standpipe_config::config::{self, Config, StartPosition};
+use standpipe_flow::{DeliveryError, Millis, WorkerId};
+use standpipe_lease::{LeaseSettings, Leases, Seams, StartError, StreamIdentity};
+use standpipe_pipeline::budget::Budget;
+use standpipe_pipeline::deliver::Delivery;
+use standpipe_pipeline::metrics::At;
+use standpipe_pipeline::shard::{Progress, ReadContext};
+use standpipe_source::StreamError;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::Options;
+use crate::admin::Health;
+use crate::assemble::{self, Assembled, Parts};
+use crate::catalog::Shards;
+use crate::errors::WorkerError;
+use crate::platform::Platform;
+use crate::sweep::Sweeper;
+use crate::worker::{Ending, PipelineWorker};
+
+/// Between tries of a step whose service does not answer, and how many there are: about a minute.
+const AGAIN: Duration = Duration::from_secs(2);
+const TRIES: u32 = 30;
+/// Chunks on their way to a delivery loop. Each holds its share of the budget, which is the real bound.
+const CHUNKS_MAX: usize = 64;
+
+/// A pipeline that is ready to run, and the tasks beside it, which end when this is dropped.
+pub(crate) struct Started {
+    worker: PipelineWorker,
+    beside: JoinSet<&'static str>,
+}
+
+/// What all pipelines of a process share.
+pub(crate) struct Shared {
+    pub worker_id: WorkerId,
+    pub budget: Arc<Budget>,
+    pub health: Health,
+    pub grace: Duration,
+}
+
+pub(crate) async fn start(
+    config: &Config,
+    pipeline: &config::Pipeline,
+    options: &Options,
+    platform: &Platform,
+    shared: &Shared,
+) -> Result<Started, WorkerError> {
+    let parts = assemble::parts(config, pipeline, platform)?;
+    let stream = identity(&parts).await?;
+    info!(pipeline = pipeline.name, stream = stream.arn, shards = stream.open_shards, "the stream is there");
+    let begin = platform.clock.wall();
+    let settings = lease_settings(pipeline, options, shared, &parts, &stream, begin);
+    let seams = Seams {
+        heartbeats: parts.heartbeat.clone(),
+        dynamo: parts.delivery.clone(),
+        clock: platform.clock.clone(),
+        random: platform.random.clone(),
+        catalog: Arc::new(Shards(parts.stream.catalog())),
+    };
+    let leases = standpipe_lease::start(settings, seams).await.map_err(start_error)?;
+    let [one] = <[Assembled; 1]>::try_from(parts.destinations.clone())
+        .map_err(|_| WorkerError::Findings("more than one destination is not built yet".into()))?;
+    probe(&one).await;
+    let until = options.until_caught_up.then_some(begin);
+    let base = Base { pipeline, options, platform, shared };
+    Ok(base.compose(parts, one, leases, stream.retention, until))
+}
+
+/// Runs a started pipeline. A task beside it that ends before it, ends it.
+pub(crate) async fn supervise(started: Started, stop: CancellationToken) -> Result<Ending, WorkerError> {
+    let Started { worker, mut beside } = started;
+    let work = worker.run(stop);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            ending = &mut work => return ending,
+            Some(ended) = beside.join_next() => match ended {
+                Ok(name) if name == HEARTBEATS || name == COORDINATOR => {} // the worker sees their end by itself
+                Ok(name) => return Err(WorkerError::Failed(format!("{name} has ended"))),
+                Err(error) => return Err(WorkerError::Failed(format!("a task of the pipeline failed: {error}"))),
+            },
+        }
+    }
+}
+
+const HEARTBEATS: &str = "heartbeats";
+const COORDINATOR: &str = "coordinator";
+const DELIVERY: &str = "delivery";
+const SWEEPER: &str = "sweeper";
+
+async fn identity(parts: &Parts) -> Result<standpipe_source::StreamIdentity, WorkerError> {
+    let catalog = parts.stream.catalog();
+    let mut tries = 0;
+    loop {
+        match catalog.identity().await {
+            Ok(identity) => return Ok(identity),
+            Err(StreamError::Denied { cause }) => return Err(WorkerError::Permission(cause)),
+            Err(StreamError::Gone { cause }) => {
+                let name = parts.stream.reference();
+                return Err(WorkerError::Findings(format!("there is no stream {name}: {cause}")));
+            }
+            Err(error) if tries == TRIES => return Err(WorkerError::Failed(error.to_string())),
+            Err(error) => warn!(%error, "the stream does not answer, will be asked again"),
+        }
+        tries += 1;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn lease_settings(
+    pipeline: &config::Pipeline,
+    options: &Options,
+    shared: &Shared,
+    parts: &Parts,
+    stream: &standpipe_source::StreamIdentity,
+    begin: Millis,
+) -> LeaseSettings {
+    let identities: BTreeMap<_, _> =
+        parts.destinations.iter().map(|one| (one.id.clone(), one.identity.clone())).collect();
+    LeaseSettings {
+        worker: shared.worker_id.clone(),
+        table: pipeline.lease.table.clone(),
+        failover: pipeline.lease.failover,
+        leases_max: pipeline.lease.leases_max.map_or(usize::MAX, |max| max as usize),
+        create: pipeline.lease.create,
+        start: start_position(pipeline.source.start, begin),
+        stream: StreamIdentity { arn: stream.arn.clone(), created_at: stream.created },
+        destinations: identities,
+        retired: parts.retired.clone(),
+        adopt_destinations: options.adopt_destinations,
+    }
+}
+
+fn start_error(error: StartError) -> WorkerError {
+    match error {
+        StartError::Unfit { cause } => WorkerError::Findings(format!(
+            "{cause}\nIf a destination's place really has changed, start once with --adopt-destinations"
+        )),
+        StartError::Denied { cause } => WorkerError::Permission(cause),
+        StartError::Unavailable { cause } => WorkerError::Failed(cause),
+    }
+}
+
+/// A destination that is down is no reason not to start: its records wait in the stream.
+async fn probe(assembled: &Assembled) {
+    let id = &assembled.id;
+    match assembled.destination.probe().await {
+        Ok(()) => info!(destination = %id, "the destination is there"),
+        Err(error @ DeliveryError::Retry { .. }) => {
+            warn!(destination = %id, %error, "the destination does not answer; records wait in the stream");
+        }
+        Err(error) => warn!(destination = %id, %error, "the destination refuses us; records wait in the stream"),
+    }
+}
+
+fn start_position(start: StartPosition, now: Millis) -> standpipe_lease::StartPosition {
+    use standpipe_lease::StartPosition as To;
+    match start {
+        StartPosition::TrimHorizon => To::TrimHorizon,
+        StartPosition::Latest => To::Latest,
+        StartPosition::At(at) => To::At(Millis(u64::try_from(at).unwrap_or(0))),
+        StartPosition::Ago(ago) => {
+            To::At(Millis(now.0.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))))
+        }
+    }
+}
+
+struct Base<'a> {
+    pipeline: &'a config::Pipeline,
+    options: &'a Options,
+    platform: &'a Platform,
+    shared: &'a Shared,
+}
+
+impl Base<'_> {
+    /// Puts the parts together and starts the tasks beside the worker.
+    fn compose(
+        &self,
+        parts: Parts,
+        one: Assembled,
+        leases: Leases,
+        retention: Duration,
+        until: Option<Millis>,
+    ) -> Started {
+        let Leases { handle, events, holdings, commits, fingerprint, coordinator, heartbeats } = leases;
+        let (notices, notices_in) = mpsc::unbounded_channel();
+        let (orders_out, orders) = mpsc::unbounded_channel();
+        let (chunks, chunks_in) = mpsc::channel(CHUNKS_MAX);
+        let log = Arc::new(commits);
+        let mut beside = JoinSet::new();
+        let delivery = self.delivery(&one, log.clone(), holdings, fingerprint);
+        beside.spawn(async move {
+            delivery.run(notices_in, chunks_in, orders_out).await;
+            DELIVERY
+        });
+        beside.spawn(async move {
+            coordinator.run().await;
+            COORDINATOR
+        });
+        beside.spawn(async move {
+            heartbeats.run().await;
+            HEARTBEATS
+        });
+        if let Some(s3) = one.s3.clone() {
+            let table = assemble::lease_table(&parts.delivery, self.pipeline);
+            let sweeper = Sweeper { s3, log, table, fingerprint };
+            beside.spawn(async move {
+                sweeper.run().await;
+                SWEEPER
+            });
+        }
+        let metrics = self.platform.metrics.pipeline.clone();
+        let at = At { pipeline: self.pipeline.name.clone(), destination: String::new() };
+        let context = ReadContext {
+            budget: self.shared.budget.clone(),
+            progress: Arc::new(Progress::default()),
+            clock: self.platform.clock.clone(),
+            metrics: metrics.clone(),
+            at: at.clone(),
+        };
+        let worker = PipelineWorker {
+            name: self.pipeline.name.clone(),
+            destination: one.id,
+            stream: parts.stream,
+            polling: parts.polling,
+            retention,
+            leases: handle,
+            events,
+            notices,
+            orders,
+            chunks,
+            context,
+            health: self.shared.health.clone(),
+            metrics,
+            at,
+            until,
+            grace: self.shared.grace,
+            held: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        };
+        Started { worker, beside }
+    }
+
+    fn delivery(
+        &self,
+        one: &Assembled,
+        log: Arc<standpipe_lease::CommitTable>,
+        holdings: Arc<standpipe_flow::Holdings>,
+        fingerprint: u32,
+    ) -> Delivery {
+        Delivery {
+            worker: self.shared.worker_id.clone(),
+            id: one.id.clone(),
+            destination: one.destination.clone(),
+            log,
+            holdings,
+            budget: self.shared.budget.clone(),
+            clock: self.platform.clock.clone(),
+            random: self.platform.random.clone(),
+            fingerprint,
+            config: one.config.clone(),
+            version: self.options.version.clone(),
+            metrics: self.platform.metrics.pipeline.clone(),
+            pipeline: self.pipeline.name.clone(),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! One pipeline in one process: leases come and go, readers start and stop, delivery loops say what they need.
+//!
+//! A shell of one `select!`; every task it starts stands in the table below.
+//!
+//! | task | ends when | its error means | cancelled by |
+//! |---|---|---|---|
+//! | coordinator, heartbeats | told to stop, after everything is released | the pipeline ends | the end of the process |
+//! | delivery loop, one a destination | its notices are closed | never fails | the end of the pipeline |
+//! | reader, one a lease | the shard ends | the shard is gone: confirmed, then its end | loss, hand-over, rewind |
+//! | drain, one a lease | everything is finalized | the lease is lost | loss |
+//! | children, one a closed shard | their leases exist | tried again | loss |
+//! | sweeper | never | logged | the end of the pipeline |
+//!
+//! Never here: what a commit means, which lease to take, how a record is encoded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use standpipe_flow::{ChildShard, DestinationId, Fence, LeaseKey, LeaseRow, Millis, Position, Tenure};
+use standpipe_lease::may_read;
+use standpipe_lease::{Command, LeaseEvent, LeaseHandle};
+use standpipe_pipeline::deliver::{Notice, Order};
+use standpipe_pipeline::metrics::{At, Metrics};
+use standpipe_pipeline::shard::{self, Arrived, ReadContext, ReadEnd};
+use standpipe_source::{PollingSettings, ReadFrom, Stream, StreamError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin::Health;
+use crate::caught_up;
+use crate::errors::WorkerError;
+use crate::shutdown;
+
+/// How a pipeline ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Ending {
+    /// Everything that was there at the start is delivered (`run --until caught-up`).
+    CaughtUp,
+    /// Stopped; everything that was read is delivered and every lease is released.
+    Drained,
+    /// Stopped; the grace was over before everything was delivered. The rest is read again by whoever takes the leases.
+    DrainUnfinished,
+}
+
+/// A lease that this process holds.
+pub(crate) struct Held {
+    row: LeaseRow,
+    fence: Fence,
+    reader: Option<AbortHandle>,
+    /// Where the delivery loop wants to be read from, until the parents allow it (I11).
+    wanted: Option<(Position, u64)>,
+    /// On its way out: nothing is read any more.
+    leaving: bool,
+}
+
+/// What tasks that end tell the loop.
+pub(crate) enum Ended {
+    Reader { lease: LeaseKey, tenure: Tenure, epoch: u64, end: ReadEnd },
+    Children { lease: LeaseKey, tenure: Tenure, epoch: u64 },
+    Drain { lease: LeaseKey, tenure: Tenure, delivered: bool },
+}
+
+pub(crate) struct PipelineWorker {
+    pub name: String,
+    pub destination: DestinationId,
+    pub stream: Stream,
+    pub polling: PollingSettings,
+    pub retention: Duration,
+    pub leases: LeaseHandle,
+    pub events: mpsc::UnboundedReceiver<LeaseEvent>,
+    pub notices: mpsc::UnboundedSender<Notice>,
+    pub orders: mpsc::UnboundedReceiver<Order>,
+    pub chunks: mpsc::Sender<Arrived>,
+    pub context: ReadContext,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub at: At,
+    pub until: Option<Millis>,
+    pub grace: Duration,
+    pub held: BTreeMap<LeaseKey, Held>,
+    pub tasks: JoinSet<Ended>,
+}
+
+/// Between two looks at whether everything is caught up, and at children that wait for their parents.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl PipelineWorker {
+    /// Works until `stop`, or until everything is caught up, then drains.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<Ending, WorkerError> {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut check = caught_up::Check::new(self.until);
+        let ending = loop {
+            // In this order: the end, what changes our rights, what delivery needs, what has ended.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ending::Drained,
+                event = self.events.recv() => match event {
+                    Some(event) => self.lease_event(event),
+                    None => return Err(WorkerError::Failed("the lease coordinator has ended".into())),
+                },
+                Some(order) = self.orders.recv() => self.order(order),
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    if let Ok(ended) = ended { self.ended(ended) }
+                }
+                _ = look.tick() => {
+                    self.health.alive();
+                    self.start_waiting_readers();
+                    let seen = caught_up::Seen {
+                        progress: self.context.progress.clone(),
+                        rows: self.leases.rows(),
+                        held: self.held.keys().cloned().collect(),
+                        destination: self.destination.clone(),
+                    };
+                    if check.done(&seen, &self.stream).await { break Ending::CaughtUp }
+                }
+            }
+        };
+        shutdown::drain(self, ending).await
+    }
+
+    pub(crate) fn lease_event(&mut self, event: LeaseEvent) {
+        match event {
+            LeaseEvent::Taken { row, fence, .. } => {
+                info!(shard = %row.key, "lease taken");
+                self.metrics.leases_taken.get_or_create(&self.at).inc();
+                let held =
+                    Held { row: (*row).clone(), fence: fence.clone(), reader: None, wanted: None, leaving: false };
+                if let Some(old) = self.held.insert(row.key.clone(), held) {
+                    stop_reader(&old);
+                    self.notify(Notice::Lost { lease: row.key.clone(), tenure: old.fence.tenure });
+                }
+                self.notify(Notice::Taken { row, fence });
+            }
+            LeaseEvent::Lost { lease, tenure, reason } => {
+                warn!(shard = %lease, reason = %reason, "lease lost");
+                self.metrics.lease_lost.get_or_create(&self.at.why(&reason.to_string())).inc();
+                self.forget(&lease, tenure);
+            }
+            LeaseEvent::HandOver { lease, tenure } => {
+                if self.is_held(&lease, tenure) {
+                    info!(shard = %lease, "another worker waits for this lease: handing it over");
+                    self.leave(&lease);
+                }
+            }
+        }
+        self.metrics.leases_held.get_or_create(&self.at).set(self.held.len() as i64);
+    }
+
+    fn is_held(&self, lease: &LeaseKey, tenure: Tenure) -> bool {
+        self.held.get(lease).is_some_and(|held| held.fence.tenure == tenure)
+    }
+
+    /// Drops everything local of a lease.
+    fn forget(&mut self, lease: &LeaseKey, tenure: Tenure) {
+        if !self.is_held(lease, tenure) {
+            return;
+        }
+        if let Some(held) = self.held.remove(lease) {
+            stop_reader(&held);
+            self.context.progress.forget(lease);
+            self.metrics.source_lag_seconds.remove(&self.at.shard(lease.as_str()));
+            self.notify(Notice::Lost { lease: lease.clone(), tenure });
+        }
+        self.metrics.leases_held.get_or_create(&self.at).set(self.held.len() as i64);
+    }
+
+    /// Stops reading, delivers what is buffered, finalizes, and then gives the lease back.
+    pub(crate) fn leave(&mut self, lease: &LeaseKey) {
+        let Some(held) = self.held.get_mut(lease).filter(|held| !held.leaving) else { return };
+        held.leaving = true;
+        held.wanted = None;
+        stop_reader(held);
+        let tenure = held.fence.tenure;
+        let (drained, answer) = oneshot::channel();
+        self.notify(Notice::Drain { lease: lease.clone(), tenure, drained });
+        let lease = lease.clone();
+        self.tasks.spawn(async move { Ended::Drain { lease, tenure, delivered: answer.await.is_ok() } });
+    }
+
+    pub(crate) fn order(&mut self, order: Order) {
+        match order {
+            Order::Read { lease, tenure, from, epoch } => {
+                let Some(held) = self.held.get_mut(&lease).filter(|held| held.fence.tenure == tenure && !held.leaving)
+                else {
+                    return;
+                };
+                stop_reader(held);
+                held.wanted = Some((from, epoch));
+                self.start_reader(&lease);
+            }
+            Order::WalkAway { lease, tenure } => {
+                if self.is_held(&lease, tenure) {
+                    self.forget(&lease, tenure);
+                    self.leases.send(Command::WalkAway { lease, tenure });
+                }
+            }
+            Order::HandsOff { lease, tenure } => {
+                if self.is_held(&lease, tenure) {
+                    self.forget(&lease, tenure);
+                    self.leases.send(Command::HandsOff { lease, tenure });
+                }
+            }
+            Order::Ended { lease, tenure } => {
+                info!(shard = %lease, "shard delivered to its end");
+                self.leases.send(Command::Ended { lease, tenure });
+            }
+        }
+    }
+
+    fn start_waiting_readers(&mut self) {
+        let waiting: Vec<LeaseKey> =
+            self.held.iter().filter(|(_, held)| held.wanted.is_some()).map(|(lease, _)| lease.clone()).collect();
+        for lease in waiting {
+            self.start_reader(&lease);
+        }
+    }
+
+    /// Starts the reader that delivery asked for, once every parent is finalized at SHARD_END (I11).
+    fn start_reader(&mut self, lease: &LeaseKey) {
+        let rows = self.leases.rows();
+        let Some(held) = self.held.get_mut(lease) else { return };
+        if !may_read(&held.row, &rows, &self.destination) {
+            return;
+        }
+        let Some((position, epoch)) = held.wanted.take() else { return };
+        warn_if_expired(held, &position, self.retention, &self.context, &self.destination);
+        let tenure = held.fence.tenure;
+        let from = ReadFrom { shard: lease.shard(), lease: lease.clone(), tenure, position, pinned: held.row.start };
+        let reader = self.stream.reader(from, self.polling);
+        let (context, chunks, lease) = (self.context.clone(), self.chunks.clone(), lease.clone());
+        held.reader = Some(self.tasks.spawn(async move {
+            let end = shard::read(reader, (lease.clone(), tenure, epoch), context, chunks).await;
+            Ended::Reader { lease, tenure, epoch, end }
+        }));
+    }
+
+    pub(crate) fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Reader { lease, tenure, epoch, end } if self.is_held(&lease, tenure) => {
+                if let Some(held) = self.held.get_mut(&lease) {
+                    held.reader = None;
+                }
+                match end {
+                    ReadEnd::ShardEnd { children } => self.make_children(lease, tenure, epoch, Some(children)),
+                    ReadEnd::Gone => self.make_children(lease, tenure, epoch, None),
+                    ReadEnd::Stopped => {}
+                }
+            }
+            Ended::Children { lease, tenure, epoch } if self.is_held(&lease, tenure) => {
+                self.notify(Notice::ShardEnd { lease, tenure, epoch });
+            }
+            Ended::Drain { lease, tenure, delivered: true } if self.is_held(&lease, tenure) => {
+                self.forget(&lease, tenure);
+                self.leases.send(Command::Release { lease, tenure });
+            }
+            _ => {}
+        }
+    }
+
+    /// The children's leases exist before the parent's end is committed. Without word of the children (the service says
+    /// that the shard is gone), the stream itself is asked first: it may be another one, or the shard may have expired.
+    fn make_children(&mut self, lease: LeaseKey, tenure: Tenure, epoch: u64, known: Option<Vec<ChildShard>>) {
+        let (catalog, leases, row) =
+            (self.stream.catalog(), self.leases.clone(), self.held.get(&lease).map(|h| h.row.clone()));
+        self.tasks.spawn(async move {
+            let children = match known {
+                Some(children) => children,
+                None => confirmed_children(&catalog, &lease).await,
+            };
+            if let Some(parent) = row {
+                leases.make_children(parent, children).await;
+            }
+            Ended::Children { lease, tenure, epoch }
+        });
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        // The delivery loop ends only after this sender is gone.
+        let _ = self.notices.send(notice);
+    }
+}
+
+/// What ListShards says about a shard that reads say is gone. Asked until it gives an answer: a stream that is really
+/// gone is an alarm, never a finished shard.
+async fn confirmed_children(catalog: &standpipe_source::Catalog, lease: &LeaseKey) -> Vec<ChildShard> {
+    loop {
+        match catalog.children(&lease.shard()).await {
+            Ok(Some(children)) => return children,
+            Ok(None) => warn!(shard = %lease, "reads say that the shard is gone, the stream lists it as open"),
+            Err(StreamError::Gone { .. }) => match catalog.shards(standpipe_source::ShardFilter::All).await {
+                // The stream is there and does not list the shard: it is older than the retention.
+                Ok(shards) if !shards.is_empty() => {
+                    let of = |shard: &standpipe_source::ShardInfo| shard.parents.contains(&lease.shard());
+                    return shards
+                        .into_iter()
+                        .filter(of)
+                        .map(|shard| ChildShard { id: shard.id, parents: shard.parents, hash_range: shard.hash_range })
+                        .collect();
+                }
+                _ => error!(shard = %lease, "the stream is gone; waiting"),
+            },
+            Err(error) => warn!(shard = %lease, %error, "the stream does not say what became of the shard"),
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+fn stop_reader(held: &Held) {
+    if let Some(reader) = &held.reader {
+        reader.abort();
+    }
+}
+
+/// Protocol 4.9: records between the position and the trim horizon may be gone. Counted and alarmed before going on.
+fn warn_if_expired(held: &Held, position: &Position, retention: Duration, context: &ReadContext, id: &DestinationId) {
+    let arrival = held.row.destinations.get(id).filter(|at| at.at == *position).and_then(|at| at.arrival);
+    let Some(arrival) = arrival.filter(|_| !retention.is_zero()) else { return };
+    let now = context.clock.wall();
+    if now.since(arrival) > retention {
+        context.metrics.records_possibly_expired.get_or_create(&context.at).inc();
+        error!(shard = %held.row.key, position_arrived_ms = arrival.0, now_ms = now.0,
+            "the position is older than the stream keeps records: some may be lost");
+    }
+}

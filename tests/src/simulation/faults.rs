@@ -1,0 +1,57 @@
+//! What goes wrong in a run, drawn from its seed.
+
+use standpipe_emulator::{Fault, Faults, Latency, Rule, Service};
+
+use super::Dice;
+
+/// Travel times: most runs have some, a few have none at all.
+pub fn latency(dice: &mut Dice) -> Latency {
+    if dice.percent(10) {
+        return Latency::default();
+    }
+    let slow = dice.within(1, 40);
+    Latency { request: (0, slow), answer: (0, slow), transaction: (0, dice.within(1, 60)) }
+}
+
+/// Faults that strike single calls, now and then.
+pub fn scatter(faults: &Faults, dice: &mut Dice, until: u64) {
+    let mut maybe = |percent: u64, rule: Rule, probability: f64| {
+        if dice.percent(percent) {
+            faults.add(rule.probability(probability).between(0, until));
+        }
+    };
+    maybe(50, Rule::new(Service::DynamoDb, Fault::DropAnswer), 0.03);
+    maybe(30, Rule::new(Service::DynamoDb, Fault::DropRequest), 0.03);
+    maybe(30, Rule::new(Service::DynamoDb, Fault::InternalErrorAfterEffect), 0.02);
+    maybe(40, Rule::new(Service::DynamoDb, Fault::Throttle), 0.05);
+    maybe(50, Rule::new(Service::DynamoDb, Fault::Repeat(700)).operation("TransactWriteItems"), 0.1);
+    maybe(30, Rule::new(Service::DynamoDb, Fault::Repeat(4000)).operation("UpdateItem"), 0.05);
+    maybe(30, Rule::new(Service::DynamoDb, Fault::DelayRequest(2500)).operation("TransactWriteItems"), 0.1);
+    maybe(30, Rule::new(Service::DynamoDb, Fault::TransactionConflict), 0.03);
+    maybe(40, Rule::new(Service::S3, Fault::DropAnswer), 0.03);
+    maybe(30, Rule::new(Service::S3, Fault::Throttle), 0.05);
+    maybe(40, Rule::new(Service::S3, Fault::NoSuchUploadAfterComplete), 0.1);
+    maybe(30, Rule::new(Service::S3, Fault::OkWithError), 0.1);
+    maybe(30, Rule::new(Service::S3, Fault::OkWithErrorAfterEffect), 0.1);
+    maybe(30, Rule::new(Service::S3, Fault::DelayRequest(3000)).operation("CompleteMultipartUpload"), 0.1);
+    maybe(40, Rule::new(Service::Kinesis, Fault::Throttle), 0.05);
+    maybe(40, Rule::new(Service::Kinesis, Fault::DropAnswer), 0.03);
+    maybe(40, Rule::new(Service::Kinesis, Fault::ExpiredIterator).operation("GetRecords"), 0.02);
+}
+
+/// A service that nobody reaches for a while.
+pub fn away(faults: &Faults, dice: &mut Dice, now: u64) -> &'static str {
+    let (service, name, longest) = match dice.within(0, 2) {
+        0 => (Service::S3, "s3 away", 12_000),
+        1 => (Service::DynamoDb, "dynamodb away", 6_000),
+        _ => (Service::Kinesis, "kinesis away", 8_000),
+    };
+    faults.add(Rule::new(service, Fault::Away).between(now, now + dice.within(500, longest)));
+    name
+}
+
+/// A worker whose requests take long to arrive: they do, after others have gone on.
+pub fn slow(faults: &Faults, dice: &mut Dice, now: u64, connection: &str) {
+    let late = Fault::DelayRequest(dice.within(500, 12_000));
+    faults.add(Rule::everywhere(late).connection(connection).between(now, now + dice.within(200, 6_000)));
+}
