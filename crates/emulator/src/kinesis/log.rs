@@ -182,3 +182,78 @@ fn parse(fragment: &[u8], start: u64) -> Option<Entry> {
         counted_bytes: u32::try_from(data + record.partition_key.len()).ok()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::sequence::{self, Parts};
+    use super::*;
+
+    fn fragment(counter: u64, data_bytes: usize) -> String {
+        let number = sequence::format(Parts { created_secs: 1, shard: 0, counter });
+        let data = base64_simd::STANDARD.encode_to_string(vec![b'x'; data_bytes]);
+        format!(
+            "{{\"Data\":\"{data}\",\"PartitionKey\":\"k\",\"ApproximateArrivalTimestamp\":{counter}.000,\"SequenceNumber\":\"{number}\"}}"
+        )
+    }
+
+    fn fill(log: &mut Log, sizes: &[usize]) -> Vec<String> {
+        let fragments: Vec<_> = (0u64..).zip(sizes).map(|(counter, size)| fragment(counter, *size)).collect();
+        for (counter, (text, size)) in (0u64..).zip(fragments.iter().zip(sizes)) {
+            let (head, tail) = text.as_bytes().split_at(text.len() / 2);
+            log.append(counter, counter * 1000, &[head, tail], size + 1);
+        }
+        log.flush().expect("the directory of a test");
+        fragments
+    }
+
+    fn copied(log: &mut Log, range: std::ops::Range<usize>) -> String {
+        let mut into = Vec::new();
+        log.copy(range, &mut into).expect("read");
+        String::from_utf8(into).expect("text")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_run_is_its_fragments_in_memory_and_in_a_file(
+            sizes in proptest::collection::vec(prop_oneof![0usize..300, 200_000usize..900_000], 1..12),
+            from in 0usize..12,
+            count in 0usize..12,
+        ) {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("log");
+            let mut memory = Log::in_memory();
+            let fragments = fill(&mut memory, &sizes);
+            fill(&mut Log::open(&path).expect("opened"), &sizes);
+            let mut file = Log::open(&path).expect("opened once more");
+
+            let from = from.min(sizes.len());
+            let range = from..(from + count).min(sizes.len());
+            let expected = fragments[range.clone()].join(",\n");
+            prop_assert_eq!(copied(&mut memory, range.clone()), &expected[..]);
+            prop_assert_eq!(copied(&mut file, range), &expected[..]);
+            for (one, other) in memory.entries().iter().zip(file.entries()) {
+                prop_assert_eq!(one.counter, other.counter);
+                prop_assert_eq!(one.arrival_millis, other.arrival_millis);
+                prop_assert_eq!(one.counted_bytes, other.counted_bytes);
+            }
+            prop_assert_eq!(file.entries().len(), sizes.len());
+        }
+
+        #[test]
+        fn what_is_trimmed_is_gone_and_the_rest_is_whole(
+            sizes in proptest::collection::vec(1usize..600_000, 1..10),
+            before in 0u64..10,
+        ) {
+            let mut log = Log::in_memory();
+            let fragments = fill(&mut log, &sizes);
+            log.trim(before * 1000);
+            let gone = sizes.len().min(usize::try_from(before).expect("small"));
+            prop_assert_eq!(log.entries().len(), sizes.len() - gone);
+            prop_assert_eq!(copied(&mut log, 0..sizes.len() - gone), fragments[gone..].join(",\n"));
+        }
+    }
+}

@@ -266,3 +266,60 @@ pub(super) fn names(condition: &ETagCondition, etag: &str) -> bool {
 pub(super) fn timestamp(epoch_millis: u64) -> Timestamp {
     (std::time::UNIX_EPOCH + std::time::Duration::from_millis(epoch_millis)).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn store(keys: &BTreeSet<String>) -> Store {
+        let store = Store::open(Arc::new(|| 0), None, RepeatComplete::default()).expect("memory");
+        store.create_bucket("bkt").expect("made");
+        for key in keys {
+            let target = Target { bucket: "bkt", key, if_match: None, if_none_match: None };
+            store.put(target, Bytes::new(), Headers::default(), &Given::default()).expect("put");
+        }
+        store
+    }
+
+    /// Keys and common prefixes in one list, by the words of the API reference and nothing else.
+    fn naive(keys: &BTreeSet<String>, prefix: &str, delimiter: Option<&str>) -> Vec<String> {
+        let listed = keys.iter().filter(|key| key.starts_with(prefix)).map(|key| {
+            let rest = &key[prefix.len()..];
+            match delimiter.and_then(|delimiter| rest.split_once(delimiter)) {
+                Some((group, _)) => format!("{prefix}{group}{}", delimiter.unwrap_or_default()),
+                None => key.clone(),
+            }
+        });
+        listed.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn pages_are_the_listing_cut_in_pieces(
+            keys in proptest::collection::btree_set("[ab/]{1,5}", 0..20),
+            prefix in "[ab/]{0,2}",
+            grouped: bool,
+            most in 1usize..5,
+        ) {
+            let store = store(&keys);
+            let delimiter = grouped.then_some("/");
+            let mut seen = Vec::new();
+            let mut after = String::new();
+            loop {
+                let ask = Ask { prefix: &prefix, delimiter, after: &after, most };
+                let page = store.list("bkt", &ask).expect("listed");
+                let mut names: Vec<_> = page.objects.into_iter().map(|(key, _)| key).chain(page.prefixes).collect();
+                names.sort();
+                prop_assert!(names.len() <= most);
+                seen.extend(names);
+                let Some(last) = page.last.filter(|_| page.truncated) else { break };
+                after = last;
+            }
+            prop_assert_eq!(seen, naive(&keys, &prefix, delimiter));
+        }
+    }
+}

@@ -392,3 +392,30 @@ async fn bad_expressions_are_refused() {
     let get = world.dynamodb.get_item().table_name("leases").key("wrong", s("a")).send().await;
     assert_eq!(code(get), "ValidationException");
 }
+
+#[tokio::test(start_paused = true)]
+async fn faults_cancel_transactions_with_their_reason() {
+    let world = world_with_table().await;
+    lease(&world, "a", 1).await;
+    lease(&world, "b", 1).await;
+    for (fault, reason) in
+        [(Fault::Throttle, "ProvisionedThroughputExceeded"), (Fault::TransactionConflict, "TransactionConflict")]
+    {
+        world.emulator.faults().add(Rule::new(Service::DynamoDb, fault).operation("TransactWriteItems").times(1));
+        let write = world.dynamodb.transact_write_items().transact_items(action(bump("a", 1)));
+        let write = write.transact_items(action(bump("b", 1))).send().await;
+        assert_eq!(reasons(write.expect_err("refused")), [reason, "None"]);
+    }
+    assert_eq!(counter(&world, "a").await.as_deref(), Some("1"), "without effect");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_arrives_twice_counts_once() {
+    let world = world_with_table().await;
+    lease(&world, "a", 1).await;
+    world.emulator.faults().add(Rule::new(Service::DynamoDb, Fault::Repeat(100)).operation("TransactWriteItems"));
+    let write = world.dynamodb.transact_write_items().transact_items(action(bump("a", 1)));
+    write.client_request_token("once").send().await.expect("written");
+    crate::support::pass(200).await;
+    assert_eq!(counter(&world, "a").await.as_deref(), Some("2"));
+}

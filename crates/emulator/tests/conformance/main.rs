@@ -1,6 +1,4 @@
 //! The emulator as the real SDK clients see it, in process under a paused clock, and once over TCP.
-//!
-//! The same checks can be pointed at other servers: they ask only for what the services document.
 
 mod dynamodb;
 mod faults;
