@@ -67,7 +67,7 @@ pub enum Delimiter {
 }
 
 /// What the objects of a destination hold.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Format {
     /// The records one after the other, byte for byte.
     Raw,

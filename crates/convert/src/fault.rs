@@ -101,6 +101,13 @@ impl Misfit {
             Kind::Boolean => "a boolean",
             Kind::Null => "null",
         };
-        format!("{said} Column `{}` is a {} and cannot hold {found}.", path.join("."), self.wanted)
+        // Types that hold others may be very long.
+        let wanted = match &self.wanted {
+            ColumnType::Array(_) => "array".to_owned(),
+            ColumnType::Map(..) => "map".to_owned(),
+            ColumnType::Struct(_) => "struct".to_owned(),
+            scalar => scalar.to_string(),
+        };
+        format!("{said} Column `{}` of type {wanted} cannot hold {found}.", path.join("."))
     }
 }

@@ -227,32 +227,32 @@ fn a_bad_record_is_isolated_and_says_why_without_its_content() {
         (
             br#"{"id":"SECRET"}"#,
             "MalformedData",
-            "Data does not match the schema. Column `id` is a bigint and cannot hold this string.",
+            "Data does not match the schema. Column `id` of type bigint cannot hold this string.",
         ),
         (
             br#"{"s":{"x":[1,99999999999]}}"#,
             "MalformedData",
-            "Data does not match the schema. Column `s.x` is a int and cannot hold this number.",
+            "Data does not match the schema. Column `s.x` of type int cannot hold this number.",
         ),
         (
             br#"{"s":"SECRET"}"#,
             "MalformedData",
-            "A scalar type was found in the data but a complex type was specified on the schema. Column `s` is a struct<x:array<int>> and cannot hold this string.",
+            "A scalar type was found in the data but a complex type was specified on the schema. Column `s` of type struct cannot hold this string.",
         ),
         (
             br#"{"at":"SECRET"}"#,
             "MalformedData",
-            "Encountered invalid or unsupported timestamp format. Column `at` is a timestamp and cannot hold this string.",
+            "Encountered invalid or unsupported timestamp format. Column `at` of type timestamp cannot hold this string.",
         ),
         (
             br#"{"d":"SECRET"}"#,
             "MalformedData",
-            "Data does not match the schema. Invalid format for one or more dates. Column `d` is a date and cannot hold this string.",
+            "Data does not match the schema. Invalid format for one or more dates. Column `d` of type date cannot hold this string.",
         ),
         (
             br#"{"id":2}{"id":"SECRET"}"#,
             "MalformedData",
-            "Data does not match the schema. Column `id` is a bigint and cannot hold this string.",
+            "Data does not match the schema. Column `id` of type bigint cannot hold this string.",
         ),
     ];
     let good = |id: usize| format!(r#"{{"s":{{"x":[{id}]}},"id":{id}}}"#).into_bytes();

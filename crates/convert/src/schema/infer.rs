@@ -7,6 +7,7 @@
 //! which holds the JSON text of anything. Columns stand in the order in which they were first seen, under the name
 //! that was seen first: keys that differ in case alone are one column.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Column, ColumnType, Columns, TYPE_DEPTH_MAX, fold};
@@ -162,17 +163,19 @@ impl Fields {
     fn observe(&mut self, json: &mut Cursor<'_>, depth: usize) -> Result<(), Fault> {
         self.objects += 1;
         json.enter()?;
+        // Records tend to name their keys in one order.
+        let mut guess = 0;
         while let Some(key) = json.next_key()? {
             // No column list can name a key without letters.
             if key.is_empty() {
                 json.skip()?;
                 continue;
             }
-            let next = self.fields.len();
-            let index = *self.by_name.entry(fold(&key)).or_insert(next);
-            if index == next {
-                self.fields.push(Field { name: key.into_owned(), shape: Shape::Null, object: 0 });
-            }
+            let index = match self.fields.get(guess) {
+                Some(field) if field.name == key => guess,
+                _ => self.find_or_add(key),
+            };
+            guess = index + 1;
             let field = &mut self.fields[index];
             // Of keys that are the same in one object, the first counts.
             if field.object == self.objects {
@@ -183,6 +186,15 @@ impl Fields {
             }
         }
         Ok(())
+    }
+
+    fn find_or_add(&mut self, key: Cow<'_, str>) -> usize {
+        let next = self.fields.len();
+        let index = *self.by_name.entry(fold(&key)).or_insert(next);
+        if index == next {
+            self.fields.push(Field { name: key.into_owned(), shape: Shape::Null, object: 0 });
+        }
+        index
     }
 
     fn columns(&self) -> Vec<Column> {
