@@ -290,7 +290,8 @@ impl Protocol {
             }
             (ReceiptState::Committed, Doubt::Found | Doubt::Again) => self.publish(run, receipt, effects),
             (ReceiptState::Committed, Doubt::Lost { lost, published }) => {
-                if published {
+                // An output that is not lost may be visible now, or become so by a Complete that is still on its way.
+                if published || lost.len() < receipt.outputs.len() {
                     effects.push(Effect::Incident { receipt: Box::new(receipt.clone()), lost });
                 }
                 self.enter(cid, Phase::Retracting(Box::new(HashedReceipt(receipt.clone()))));

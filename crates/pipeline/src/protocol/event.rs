@@ -241,7 +241,8 @@ pub enum Effect {
         /// The receipt.
         receipt: Box<Receipt>,
     },
-    /// Part of a commit was visible when the rest was lost: write the affected keys down, count, alarm.
+    /// Part of a commit is visible, or may yet become so, and the rest is lost: write the affected keys down, count,
+    /// alarm. What is not in `lost` may be there twice once the commit is taken back.
     Incident {
         /// The receipt.
         receipt: Box<Receipt>,

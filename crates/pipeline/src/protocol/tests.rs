@@ -473,6 +473,16 @@ fn a_partial_publication_is_an_incident_before_it_is_retracted() {
 }
 
 #[test]
+fn an_output_that_is_not_lost_makes_an_incident_even_if_nothing_is_visible_yet() {
+    // A Complete of it may be on its way, and nobody can call it back.
+    let (mut protocol, run, receipt, _) = recovering(ReceiptState::Committed);
+    let lost = vec![receipt.outputs[1].clone()];
+    answer(&mut protocol, 1, run, Answer::Gone { outputs: lost, published: false });
+    let effects = answer(&mut protocol, 1, run, found(&receipt, ReceiptState::Committed));
+    assert!(matches!(effects.as_slice(), [Effect::Incident { .. }, Effect::Retract { .. }]), "{effects:?}");
+}
+
+#[test]
 fn a_refused_done_or_retract_reads_the_receipt_again() {
     let (mut protocol, run, receipt, _) = recovering(ReceiptState::Committed);
     answer(&mut protocol, 1, run, Answer::Published);
