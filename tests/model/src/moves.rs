@@ -444,6 +444,16 @@ impl<'a> Moves<'a> {
             |x| (0..outputs).for_each(|o| x.complete(scene, c, o)),
             || format!("{me} publishes commit {}: {how}", number(c)),
         );
+        if let Some(answer) = hasty(&uploads, outputs) {
+            self.answered(
+                w,
+                n,
+                (*d, c, *run),
+                answer,
+                |_| {},
+                || format!("{me} publishes commit {}: an upload is gone, another is not yet tried", number(c)),
+            );
+        }
         for o in (0..outputs).filter(|o| uploads[*o] == Upload::Open) {
             self.push(
                 |_| format!("{me} completes output {o} of commit {}, the answer is lost", number(c)),
@@ -454,6 +464,14 @@ impl<'a> Moves<'a> {
             });
         }
     }
+}
+
+/// What publishing may answer before every output was tried: one is gone, another still open.
+fn hasty(uploads: &[Upload; OUTPUTS], outputs: usize) -> Option<Answer> {
+    let are = |state: Upload| (0..outputs).filter(move |o| uploads[*o] == state);
+    let untried = are(Upload::Open).count() > 0 && are(Upload::Gone).count() > 0;
+    let published = are(Upload::Visible).count() > 0;
+    untried.then(|| Answer::Gone { outputs: are(Upload::Gone).map(output).collect(), published })
 }
 
 /// What publishing answers once every output was tried.
