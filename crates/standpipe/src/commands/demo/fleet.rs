@@ -185,8 +185,13 @@ impl Leases {
     }
 }
 
+/// The name that the demo gave to the owner: a process adds a ULID to it, new for every start.
 fn owner(row: &LeaseRow) -> Option<&str> {
-    row.owner.as_ref().map(|owner| owner.as_str())
+    /// Characters of a ULID, with the hyphen before it.
+    const SUFFIX_CHARS: usize = 27;
+    let id = row.owner.as_ref()?.as_str();
+    let name = id.len().checked_sub(SUFFIX_CHARS).and_then(|end| id.split_at_checked(end));
+    Some(name.filter(|(_, suffix)| suffix.starts_with('-')).map_or(id, |(name, _)| name))
 }
 
 /// The number at the end of a shard's id, for people.
@@ -228,6 +233,13 @@ mod tests {
         assert_eq!(leases.children_read("p"), 0);
         leases.0.get_mut(&LeaseKey::new("p")).expect("it is there").checkpoint = Position::ShardEnd;
         assert_eq!(leases.children_read("p"), 1);
+    }
+
+    #[test]
+    fn the_owner_goes_by_the_name_the_demo_gave() {
+        let of = |id| owner(&row("a", Some(id), &[]).1).map(str::to_owned);
+        assert_eq!(of("worker-2-01M8A48HQ8QJ16XCPGNXWS9SK9").as_deref(), Some("worker-2"));
+        assert_eq!(of("worker-2").as_deref(), Some("worker-2"));
     }
 
     #[test]

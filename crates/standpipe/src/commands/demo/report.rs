@@ -150,7 +150,7 @@ impl Report {
 
 /// One command that reads the files.
 fn query(directory: &str) -> String {
-    let glob = format!("{}/*.parquet", directory.replace('\'', "''"));
+    let glob = format!("{}/**/*.parquet", directory.replace('\'', "''"));
     let select = format!(
         "select country, count(*) as orders, round(sum(total), 2) as total from '{glob}' group by country order by country"
     );

@@ -21,7 +21,7 @@ pub const SHARDS: usize = 4;
 /// A worker that is silent for this long has lost its leases.
 pub const FAILOVER: Duration = Duration::from_secs(2);
 const BUCKET: &str = "lake";
-const PREFIX: &str = "orders/";
+const FOLDER: &str = "orders";
 
 /// The endpoints with what they hold.
 pub struct Scene {
@@ -57,19 +57,23 @@ impl Scene {
 
     /// The folder of the delivered files.
     pub fn orders_dir(&self) -> PathBuf {
-        self.bucket.join(PREFIX)
+        self.bucket.join(FOLDER)
     }
 
     /// The files of delivered records that are there now, in the order of their keys.
     pub fn files(&self) -> Vec<PathBuf> {
         let objects = self.emulator.objects(BUCKET).into_iter();
-        objects.filter(|object| object.key.starts_with(PREFIX)).map(|object| self.bucket.join(object.key)).collect()
+        objects.filter(|object| is_order(&object.key)).map(|object| self.bucket.join(object.key)).collect()
     }
 
     /// How many objects hold records that could not be delivered.
     pub fn error_objects(&self) -> usize {
-        self.emulator.objects(BUCKET).iter().filter(|object| !object.key.starts_with(PREFIX)).count()
+        self.emulator.objects(BUCKET).iter().filter(|object| !is_order(&object.key)).count()
     }
+}
+
+fn is_order(key: &str) -> bool {
+    key.strip_prefix(FOLDER).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Config> {
@@ -104,7 +108,7 @@ pipelines:
       - s3:
           id: lake
           bucket: {BUCKET}
-          prefix: \"{PREFIX}\"
+          prefix: \"{FOLDER}/dt=!{{timestamp:yyyy-MM-dd}}/\"
           error_prefix: \"errors/!{{firehose:error-output-type}}/\"
           format: {{ parquet: {{ compression: snappy }} }}
           schema:
