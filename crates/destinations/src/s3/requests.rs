@@ -31,7 +31,7 @@ use super::classify::{answered, classify, status, unsupported};
 use super::sweep::{OpenUpload, Page};
 use crate::object_key;
 
-/// To be connected: `docs/decisions`, "Retries".
+/// To be connected: a host that does not answer must not hold a batch for longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// For a request without a body of ours: S3's own tail is far below.
 const SMALL_TIMEOUT: Duration = Duration::from_secs(10);
