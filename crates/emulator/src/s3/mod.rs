@@ -2,9 +2,9 @@
 //!
 //! Any credentials are accepted. Invariants are those of `store` and `uploads`.
 
-mod chunked;
 mod disk;
 mod listing;
+mod plain;
 mod service;
 mod store;
 mod sums;
@@ -84,7 +84,7 @@ impl S3 {
 
     /// Answers one call. It never waits: every body is whole.
     pub(crate) async fn call(&self, request: Request) -> Answer {
-        let Ok(mut request) = chunked::plain(request) else {
+        let Ok(mut request) = plain::plain(request) else {
             return xml_error(400, "IncompleteBody", "The request body is not aws-chunked as it says");
         };
         if !request.headers().contains_key(HOST) {

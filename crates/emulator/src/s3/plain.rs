@@ -1,7 +1,8 @@
-//! Bodies in `aws-chunked` form and their trailing headers, undone before the request is read.
+//! Signatures and bodies in `aws-chunked` form, taken off before the request is read.
 //!
-//! Signatures are not checked: any credentials are accepted. What the chunks carry is data and, in the trailer, the
-//! checksum, which becomes an ordinary header (Signature Version 4, "transferring payload in multiple chunks").
+//! Signatures are not checked: any credentials are accepted, in headers or in a presigned address. What the chunks
+//! carry is data and, in the trailer, the checksum, which becomes an ordinary header (Signature Version 4,
+//! "transferring payload in multiple chunks").
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
@@ -21,6 +22,7 @@ pub(super) fn plain(mut request: Request) -> Result<Request, Malformed> {
         request.headers_mut().remove(name);
     }
     request.headers_mut().remove(AUTHORIZATION);
+    strip_signature(&mut request);
     if chunked {
         let (data, trailers) = decode(request.body().clone())?;
         for (name, value) in trailers {
@@ -34,6 +36,35 @@ pub(super) fn plain(mut request: Request) -> Result<Request, Malformed> {
         request.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     Ok(request)
+}
+
+/// The parameters of a presigned address, of Signature Version 4 and of Version 2.
+const SIGNATURE: [&str; 10] = [
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+    "X-Amz-Security-Token",
+    "AWSAccessKeyId",
+    "Signature",
+    "Expires",
+];
+
+fn strip_signature(request: &mut Request) {
+    let Some(query) = request.uri().query() else { return };
+    let of_signature = |pair: &&str| SIGNATURE.contains(&pair.split('=').next().unwrap_or_default());
+    if !query.split('&').any(|pair| of_signature(&pair)) {
+        return;
+    }
+    let kept: Vec<_> = query.split('&').filter(|pair| !of_signature(pair)).collect();
+    let path = request.uri().path();
+    let stripped = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    // A part of what was an address is one too; were it not, the signature would stay and be refused.
+    if let Ok(uri) = stripped.parse() {
+        *request.uri_mut() = uri;
+    }
 }
 
 /// `aws-chunked` describes the transfer, not the object.
@@ -118,6 +149,15 @@ mod tests {
         fn junk_is_refused_or_read(data in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(data.into());
         }
+    }
+
+    #[test]
+    fn a_presigned_address_loses_its_signature() {
+        let query = "X-Amz-Algorithm=AWS4-HMAC-SHA256&partNumber=1&X-Amz-Signature=ab&uploadId=u&X-Amz-Date=1";
+        let request = http::Request::put(format!("http://h:1/b/k?{query}")).body(Bytes::new()).expect("a request");
+        assert_eq!(plain(request).expect("well formed").uri(), "/b/k?partNumber=1&uploadId=u");
+        let request = http::Request::get("/b/k?AWSAccessKeyId=a&Signature=b&Expires=1").body(Bytes::new());
+        assert_eq!(plain(request.expect("a request")).expect("well formed").uri(), "/b/k");
     }
 
     #[test]
