@@ -27,8 +27,13 @@ use crate::moves::{self, Context};
 use crate::plan::{self, Action, Observed, View};
 use crate::table::Rows;
 
-/// The table is scanned this often, or every half failover time if that is less.
+/// The table is scanned this often, or every half failover time if that is less, or if the fleet's scans would cost
+/// more than [`SCAN_UNITS_A_SECOND_MAX`].
 const SCAN_INTERVAL: Duration = Duration::from_secs(2);
+/// Read units a second that the scans of the whole fleet may cost before they become rarer.
+const SCAN_UNITS_A_SECOND_MAX: usize = 20;
+/// Rows that one consistently read unit of 4 KB holds: one of ours is about 1 KB.
+const ROWS_A_UNIT: usize = 4;
 /// The shards are listed this often (KCL: `shardSyncIntervalMillis`), a tenth of it more or less.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -66,6 +71,8 @@ pub(crate) struct State {
     hands_off: BTreeMap<LeaseKey, Option<BTreeMap<DestinationId, DestinationPosition>>>,
     /// No more takes.
     take_no_more: bool,
+    /// The table is so large, or the workers so many, that scans are rarer.
+    heavy: bool,
     scanning: bool,
     listing: bool,
     ended: Option<oneshot::Sender<()>>,
@@ -126,7 +133,8 @@ impl Coordinator {
     }
 
     fn scan_interval(&self) -> Duration {
-        SCAN_INTERVAL.min(self.context.failover / 2)
+        let half = self.context.failover / 2;
+        if self.state.heavy { half } else { SCAN_INTERVAL.min(half) }
     }
 
     fn list_interval(&self) -> Duration {
@@ -200,8 +208,12 @@ impl Coordinator {
         let missing = rows.missing_parents();
         rows.unconfirmed = missing.difference(&self.state.missing).cloned().collect();
         self.state.missing = missing;
+        self.state.heavy = heavy(&rows);
         let rows = Arc::new(rows);
-        self.rows.send_replace(Arc::clone(&rows));
+        let before = self.rows.send_replace(Arc::clone(&rows));
+        for (lease, error) in rows.unreadable.iter().filter(|(lease, _)| !before.unreadable.contains_key(*lease)) {
+            warn!(shard = %lease, %error, "a lease is left alone");
+        }
         let observed = self.observe(&rows);
         if self.state.take_no_more {
             return false;
@@ -347,13 +359,24 @@ impl Coordinator {
     }
 
     fn walk_away(&mut self, lease: LeaseKey, left: Tenure, work: &Work) {
-        if self.context.holdings.remove(&lease, left).is_none() || self.state.take_no_more {
+        if self.state.take_no_more {
+            // A lease without an owner fences an old request as well as a new tenure does.
+            return self.release(&lease, left, work);
+        }
+        if self.context.holdings.remove(&lease, left).is_none() {
             return;
         }
         let tenure = self.new_tenure(&lease);
         let context = Arc::clone(&self.context);
         self.push(work, lease.clone(), async move { moves::take_again(&context, &lease, left, tenure).await });
     }
+}
+
+/// Whether a scan every [`SCAN_INTERVAL`] by every worker seen in it costs too much.
+fn heavy(rows: &Rows) -> bool {
+    let workers: BTreeSet<_> = rows.leases.values().filter_map(|row| row.owner.as_ref()).collect();
+    let units = rows.leases.len().div_ceil(ROWS_A_UNIT) * workers.len().max(1);
+    units > SCAN_UNITS_A_SECOND_MAX * SCAN_INTERVAL.as_secs() as usize
 }
 
 #[cfg(test)]

@@ -138,9 +138,11 @@ impl LeaseHandle {
         self.rows.borrow().clone()
     }
 
-    /// To wait for the next scan.
+    /// To wait for the next scan: the one that [`LeaseHandle::rows`] gives has been seen.
     pub fn scans(&self) -> watch::Receiver<Arc<Rows>> {
-        self.rows.clone()
+        let mut rows = self.rows.clone();
+        rows.mark_unchanged();
+        rows
     }
 
     /// Makes the leases of a closed shard's children, which must exist before its end is committed. Tries until it has

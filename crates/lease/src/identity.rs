@@ -179,3 +179,6 @@ pub(crate) fn hash128(parts: &[&[u8]]) -> u128 {
     }
     hash
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,4 +34,6 @@ pub use start::{LeaseSettings, Leases, Seams, StartError, StartPosition, start};
 pub use table::{LeaseTable, Rows, TableError};
 
 #[cfg(test)]
+mod emulated;
+#[cfg(test)]
 mod testing;

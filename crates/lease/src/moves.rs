@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use standpipe_flow::write::{self, Take};
 use standpipe_flow::{
     ChildShard, Clock, CommitError, DestinationId, Fence, Holding, Holdings, LeaseKey, LeaseRow, Random, ShardId,
@@ -28,6 +29,8 @@ use crate::table::{LeaseTable, Rows};
 const TAKE_TRIES: u32 = 4;
 const PAUSE_FIRST_MILLIS: u64 = 50;
 const PAUSE_MAX_MILLIS: u64 = 2_000;
+/// Leases that are made at once.
+const CREATIONS_AT_ONCE: usize = 16;
 /// A conflict is over as soon as the other write is: 5 to 50 ms.
 const CONFLICT_MILLIS: (u64, u64) = (5, 50);
 
@@ -230,14 +233,19 @@ pub(crate) async fn make_missing(context: &Context, rows: &Rows) -> Result<usize
     make(context, hierarchy::missing(&shards, rows, context.start, &context.stream)).await
 }
 
-/// Makes leases level by level, parents first.
+/// Makes leases level by level, parents first; those of a level side by side. How many were made.
 pub(crate) async fn make(context: &Context, levels: Vec<Vec<LeaseRow>>) -> Result<usize, CommitError> {
     let mut made = 0;
-    for row in levels.into_iter().flatten() {
-        if context.table.create(&row).await? {
-            info!(shard = %row.key, "lease made");
-            made += 1;
-        }
+    for level in levels {
+        let creations = level.into_iter().map(|row| async move {
+            let fresh = context.table.create(&row).await?;
+            if fresh {
+                info!(shard = %row.key, "lease made");
+            }
+            Ok::<_, CommitError>(usize::from(fresh))
+        });
+        let creations = stream::iter(creations).buffer_unordered(CREATIONS_AT_ONCE);
+        made += creations.try_fold(0, |all, one| async move { Ok(all + one) }).await?;
     }
     Ok(made)
 }

@@ -19,9 +19,9 @@ pub const RESERVED: Duration = Duration::from_secs(3);
 /// A lease that nobody has taken for this many failover times is taken beyond the fair share (the KCL's
 /// `veryOldLeaseDurationNanosMultiplier`): whoever could have taken it is full, or was not there after all.
 const VERY_OLD_FAILOVERS: u32 = 3;
-/// What a worker that knows of no other takes at once at least; beyond it half of what is up, so that workers that
-/// start together see each other before everything is gone.
-const ALONE_TAKES_MIN: usize = 4;
+/// What is taken in one round at least; beyond it half of what is up, so that workers that start together see each
+/// other before everything is gone.
+const TAKES_MIN: usize = 4;
 
 /// A row, with how long it has been what it is.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ pub fn plan(view: &View<'_>) -> Vec<Action> {
     let takes = view.takes(&available, target.saturating_sub(mine), mine);
     actions.extend(takes.iter().map(|seen| Action::Take(seen.row.key.clone())));
 
-    if mine == 0 && actions.is_empty() {
+    if mine == 0 && actions.is_empty() && view.busy.is_empty() {
         actions.extend(view.ask(&leases));
     }
     actions
@@ -112,7 +112,7 @@ impl View<'_> {
     fn is_mine(&self, seen: &Observed) -> bool {
         let key = &seen.row.key;
         let named = seen.row.owner.as_ref() == Some(self.me) && self.live(seen);
-        self.held.contains(key) || self.ours.contains(key) || named
+        named || [self.held, self.ours, self.busy].iter().any(|leases| leases.contains(key))
     }
 
     fn available(&self, seen: &Observed) -> bool {
@@ -146,8 +146,7 @@ impl View<'_> {
     }
 
     fn takes<'a>(&self, available: &[&'a Observed], need: usize, mine: usize) -> Vec<&'a Observed> {
-        let alone = !available.iter().any(|seen| seen.row.next.is_some()) && self.knows_nobody();
-        let at_once = if alone { available.len().div_ceil(2).max(ALONE_TAKES_MIN) } else { available.len() };
+        let at_once = available.len().div_ceil(2).max(TAKES_MIN);
         let mut takes: Vec<_> = available.iter().copied().take(need.min(at_once)).collect();
         let full = mine + takes.len() >= self.leases_max;
         let very_old = |seen: &&&Observed| self.age(seen) > self.failover * VERY_OLD_FAILOVERS;
@@ -155,14 +154,6 @@ impl View<'_> {
             takes.extend(available.iter().find(very_old).copied());
         }
         takes
-    }
-
-    /// Whether no other worker's heartbeat was seen.
-    fn knows_nobody(&self) -> bool {
-        !self
-            .observed
-            .iter()
-            .any(|seen| seen.row.owner.as_ref().is_some_and(|owner| owner != self.me) && self.live(seen))
     }
 
     /// One lease of the worker that has most: never a worker's only one, never one that another waits for, and only

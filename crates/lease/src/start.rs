@@ -313,3 +313,6 @@ impl From<PinError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,3 +186,6 @@ fn sort_in(rows: &mut Rows, item: Item) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,304 @@
+use standpipe_emulator::Fault;
+use standpipe_flow::write::Take;
+use standpipe_flow::{
+    CommitShard, DestinationId, Fence, Generation, Millis, PendingMode, Position, ReceiptShard, Tenure, WorkerId,
+};
 
+use super::*;
+use crate::emulated::{World, cid, lease};
+use crate::testing::{at, ids};
+
+struct Fixture {
+    world: World,
+    leases: LeaseTable,
+    commits: CommitTable,
+}
+
+impl Fixture {
+    /// `count` leases, all taken.
+    async fn new(count: u64) -> Self {
+        let world = World::new();
+        let (leases, commits) = world.tables().await;
+        for n in 0..count {
+            leases.create(&LeaseRow::new(lease(n))).await.expect("made");
+        }
+        let fixture = Self { world, leases, commits };
+        for n in 0..count {
+            fixture.take(n, 1).await;
+        }
+        fixture
+    }
+
+    async fn row(&self, n: u64) -> LeaseRow {
+        self.commits.row(&lease(n)).await.expect("an answer").expect("a row")
+    }
+
+    async fn take(&self, n: u64, tenure: u8) -> LeaseRow {
+        let row = self.row(n).await;
+        let take = Take {
+            row: &row,
+            worker: &WorkerId::new("me"),
+            tenure: Tenure([tenure; 16]),
+            destinations: &ids(&["lake"]),
+            retired: &ids(&[]),
+        };
+        self.leases.write(&write::take(&take)).await.expect("taken")
+    }
+
+    fn fence(n: u64, tenure: u8) -> Fence {
+        Fence { lease: lease(n), owner: WorkerId::new("me"), tenure: Tenure([tenure; 16]), generation: Generation(0) }
+    }
+
+    async fn pending(&self, n: u64) -> Option<CommitId> {
+        self.row(n).await.destinations[&lake()].pending.as_ref().map(|pending| pending.cid)
+    }
+}
+
+fn lake() -> DestinationId {
+    DestinationId::new("lake")
+}
+
+/// A commit of these leases, each from one position to another.
+fn commit(id: CommitId, leases: &[u64], from: &Position, to: &Position) -> Commit {
+    let shard = |n: &u64| CommitShard {
+        fence: Fixture::fence(*n, 1),
+        from: from.clone(),
+        from_arrival: None,
+        to: to.clone(),
+        previous: None,
+    };
+    let of_receipt = |n: &u64| ReceiptShard {
+        lease: lease(*n),
+        from: from.clone(),
+        to: to.clone(),
+        tenure: Tenure([1; 16]),
+        generation: Generation(0),
+        arrival: Some(Millis(3)),
+    };
+    let receipt = Receipt {
+        cid: id,
+        state: ReceiptState::Committed,
+        destination: lake(),
+        shards: leases.iter().map(of_receipt).collect(),
+        outputs: Vec::new(),
+        config: "c0ffee".to_owned(),
+        worker: WorkerId::new("me"),
+        version: "0.1.0".to_owned(),
+        records: 1,
+        bytes: 2,
+        created_at: None,
+    };
+    Commit { shards: leases.iter().map(shard).collect(), receipt }
+}
+
+fn finalize(n: u64, id: CommitId, to: Position) -> Finalize {
+    Finalize { lease: lease(n), destination: lake(), cid: id, to, arrival: Some(Millis(3)) }
+}
+
+const HORIZON: Position = Position::TrimHorizon;
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_writes_every_range_and_the_receipt_or_nothing() {
+    let fixture = Fixture::new(3).await;
+    let first = commit(cid(1), &[0, 1, 2], &HORIZON, &at(5));
+    fixture.commits.commit(&first).await.expect("committed");
+    assert_eq!(fixture.commits.receipt(cid(1)).await.expect("an answer"), Some(first.receipt));
+    for n in 0..3 {
+        let position = &fixture.row(n).await.destinations[&lake()];
+        let pending = position.pending.as_ref().expect("pending");
+        assert_eq!((&position.at, &pending.to, pending.mode), (&HORIZON, &at(5), PendingMode::Staged));
+    }
+    fixture.commits.finalize(&finalize(1, cid(1), at(5))).await.expect("finalized");
+
+    let second = commit(cid(2), &[1, 2], &at(5), &at(9));
+    let error = fixture.commits.commit(&second).await.expect_err("2 still carries the first");
+    let CommitError::Refused { lease: Some(refused), now: Some(now) } = error else { panic!("{error:?}") };
+    assert_eq!((refused, now.key.clone()), (lease(2), lease(2)));
+    assert_eq!(now.destinations[&lake()].pending.as_ref().map(|pending| pending.cid), Some(cid(1)));
+    assert_eq!(fixture.pending(1).await, None, "nothing was written");
+    assert_eq!(fixture.commits.receipt(cid(2)).await.expect("an answer"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_transaction_again_is_the_same_success() {
+    let fixture = Fixture::new(1).await;
+    let first = commit(cid(1), &[0], &HORIZON, &at(5));
+    fixture.world.fault(Fault::DropAnswer, "TransactWriteItems", 1);
+    let error = fixture.commits.commit(&first).await.expect_err("the answer was lost");
+    assert!(matches!(error, CommitError::Unknown { .. }), "{error:?}");
+    fixture.commits.commit(&first).await.expect("the identical request");
+    assert_eq!(fixture.pending(0).await, Some(cid(1)));
+    assert!(fixture.commits.receipt(cid(1)).await.expect("an answer").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_finalizes_the_one_before_that_was_seen_done() {
+    let fixture = Fixture::new(1).await;
+    fixture.commits.commit(&commit(cid(1), &[0], &HORIZON, &at(5))).await.expect("committed");
+    fixture.commits.done(cid(1)).await.expect("done");
+    let mut next = commit(cid(2), &[0], &at(5), &at(9));
+    next.shards[0].previous = Some(cid(1));
+    fixture.commits.commit(&next).await.expect("committed");
+    let position = &fixture.row(0).await.destinations[&lake()];
+    assert_eq!((&position.at, position.reached()), (&at(5), &at(9)));
+    let late = fixture.commits.finalize(&finalize(0, cid(1), at(5))).await;
+    assert!(matches!(late, Err(CommitError::Refused { .. })), "a late finalize finds nothing to do");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_tenure_fences_a_commit_of_the_old_one() {
+    let fixture = Fixture::new(2).await;
+    fixture.take(1, 2).await;
+    let error = fixture.commits.commit(&commit(cid(1), &[0, 1], &HORIZON, &at(5))).await.expect_err("fenced");
+    let CommitError::Refused { lease: Some(refused), now: Some(now) } = error else { panic!("{error:?}") };
+    assert_eq!((refused, now.tenure), (lease(1), Some(Tenure([2; 16]))));
+    assert_eq!(fixture.pending(0).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_checkpoint_fences_a_commit() {
+    let fixture = Fixture::new(1).await;
+    fixture.world.java_checkpoint(&lease(0), "3").await;
+    let error = fixture.commits.commit(&commit(cid(1), &[0], &HORIZON, &at(5))).await.expect_err("fenced");
+    assert!(matches!(&error, CommitError::Refused { now: Some(now), .. } if now.checkpoint == at(3)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_gone_refuses_without_a_row() {
+    let fixture = Fixture::new(1).await;
+    fixture.world.delete(&lease(0)).await;
+    let error = fixture.commits.commit(&commit(cid(1), &[0], &HORIZON, &at(5))).await.expect_err("gone");
+    assert!(matches!(error, CommitError::Refused { lease: Some(_), now: None }), "{error:?}");
+    assert_eq!(fixture.world.item(&lease(0)).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn done_is_written_once_and_only_over_committed() {
+    let fixture = Fixture::new(1).await;
+    let absent = fixture.commits.done(cid(9)).await;
+    assert!(matches!(absent, Err(CommitError::Refused { .. })), "an absent receipt is not made by it");
+    assert_eq!(fixture.commits.receipt(cid(9)).await.expect("an answer"), None);
+    fixture.commits.commit(&commit(cid(1), &[0], &HORIZON, &at(5))).await.expect("committed");
+    fixture.commits.done(cid(1)).await.expect("done");
+    assert!(matches!(fixture.commits.done(cid(1)).await, Err(CommitError::Refused { .. })));
+    let receipt = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
+    assert_eq!(receipt.state, ReceiptState::Done);
+    assert!(matches!(
+        fixture.commits.retract(&receipt, &[fixture.row(0).await]).await,
+        Err(CommitError::Refused { .. })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retract_takes_every_carrier_back_to_where_it_was() {
+    let fixture = Fixture::new(3).await;
+    fixture.commits.commit(&commit(cid(1), &[0, 1], &HORIZON, &at(5))).await.expect("committed");
+    fixture.commits.commit(&commit(cid(2), &[2], &HORIZON, &at(7))).await.expect("committed");
+    let receipt = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
+    let all = [fixture.row(0).await, fixture.row(1).await, fixture.row(2).await];
+    fixture.commits.retract(&receipt, &all).await.expect("retracted");
+    assert_eq!(
+        (fixture.pending(0).await, fixture.pending(1).await, fixture.pending(2).await),
+        (None, None, Some(cid(2)))
+    );
+    assert_eq!(fixture.row(0).await.destinations[&lake()].at, HORIZON);
+    let state = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt").state;
+    assert_eq!(state, ReceiptState::Retracted);
+    assert!(matches!(fixture.commits.done(cid(1)).await, Err(CommitError::Refused { .. })), "I6");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retract_of_rows_that_have_moved_on_is_refused_whole() {
+    let fixture = Fixture::new(2).await;
+    fixture.commits.commit(&commit(cid(1), &[0, 1], &HORIZON, &at(5))).await.expect("committed");
+    let receipt = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
+    let old = [fixture.row(0).await, fixture.row(1).await];
+    fixture.commits.finalize(&finalize(1, cid(1), at(5))).await.expect("finalized");
+    let error = fixture.commits.retract(&receipt, &old).await.expect_err("refused");
+    assert!(matches!(error, CommitError::Refused { lease: Some(refused), .. } if refused == lease(1)));
+    assert_eq!(fixture.pending(0).await, Some(cid(1)));
+    fixture.commits.retract(&receipt, &[]).await.expect("for the sweeper: no row carries it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn adopting_foreign_progress_twice_finds_nothing_to_do() {
+    let fixture = Fixture::new(1).await;
+    fixture.world.java_checkpoint(&lease(0), "30").await;
+    fixture.take(0, 2).await;
+    let adopt = Adopt { fence: Fixture::fence(0, 2), destination: lake(), seen: HORIZON, checkpoint: at(30) };
+    fixture.commits.adopt(&adopt).await.expect("adopted");
+    assert_eq!(fixture.row(0).await.destinations[&lake()].at, at(30));
+    assert!(matches!(fixture.commits.adopt(&adopt).await, Err(CommitError::Refused { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_transaction_was_cancelled_is_read_from_its_reasons() {
+    let fixture = Fixture::new(1).await;
+    let first = commit(cid(1), &[0], &HORIZON, &at(5));
+    fixture.world.fault(Fault::TransactionConflict, "TransactWriteItems", 1);
+    assert!(matches!(fixture.commits.commit(&first).await, Err(CommitError::Conflict)));
+    fixture.world.fault(Fault::Throttle, "TransactWriteItems", 1);
+    assert!(matches!(fixture.commits.commit(&first).await, Err(CommitError::Throttled)));
+    fixture.commits.commit(&first).await.expect("committed");
+}
+
+fn reason(code: &str) -> CancellationReason {
+    CancellationReason::builder().code(code).build()
+}
+
+#[test]
+fn a_failed_condition_outweighs_a_conflict_and_a_conflict_a_throttle() {
+    let rows = commit(cid(1), &[0, 1], &HORIZON, &at(5)).writes();
+    let of = |codes: [&str; 3]| cancellation(cid(1), &rows, &codes.map(reason));
+    let refused = of(["TransactionConflict", "ConditionalCheckFailed", "None"]);
+    assert!(matches!(refused, CommitError::Refused { lease: Some(key), now: None } if key == lease(1)));
+    let receipt = of(["None", "None", "ConditionalCheckFailed"]);
+    assert!(matches!(receipt, CommitError::Refused { lease: None, now: None }));
+    assert!(matches!(of(["ThrottlingError", "TransactionConflict", "None"]), CommitError::Conflict));
+    assert!(matches!(of(["None", "ProvisionedThroughputExceeded", "None"]), CommitError::Throttled));
+    assert!(matches!(of(["None", "ValidationError", "None"]), CommitError::Denied { .. }));
+}
+
+#[test]
+fn of_several_refusals_the_one_that_shows_the_commit_is_told() {
+    let rows = commit(cid(1), &[0, 1], &HORIZON, &at(5)).writes();
+    let mut carrier = LeaseRow::new(lease(1));
+    let pending = standpipe_flow::Pending { to: at(5), cid: cid(1), mode: PendingMode::Staged };
+    let position = standpipe_flow::DestinationPosition { at: HORIZON, arrival: None, pending: Some(pending) };
+    carrier.destinations.insert(lake(), position);
+    let with = |row: &LeaseRow| {
+        let item = kcl::encode(row).into_iter().collect();
+        CancellationReason::builder().code("ConditionalCheckFailed").set_item(Some(item)).build()
+    };
+    let reasons = [with(&LeaseRow::new(lease(0))), with(&carrier), reason("ConditionalCheckFailed")];
+    let error = cancellation(cid(1), &rows, &reasons);
+    assert!(matches!(error, CommitError::Refused { lease: Some(key), now: Some(_) } if key == lease(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_commit_table_is_never_made_anew_under_leases_that_name_commits() {
+    let world = World::new();
+    let leases = world.table().await;
+    let commits = CommitTable::new(world.dynamo(&world.connect("test")), "orders", world.clock.clone());
+    assert_eq!(commits.name(), "orders-standpipe-commits");
+    let mut row = LeaseRow::new(lease(0));
+    let pending = standpipe_flow::Pending { to: at(5), cid: cid(1), mode: PendingMode::Staged };
+    let position = standpipe_flow::DestinationPosition { at: HORIZON, arrival: None, pending: Some(pending) };
+    row.destinations.insert(lake(), position);
+    world.put_row(&row).await;
+    let error = commits.open(true, &leases.scan().await.expect("a scan")).await.expect_err("lost");
+    assert!(error.to_string().contains("orders-standpipe-commits"), "{error}");
+    assert!(matches!(error, TableError::Lost { .. }));
+    assert!(matches!(commits.open(false, &Rows::default()).await, Err(TableError::Missing { .. })));
+    let fingerprint = commits.open(true, &Rows::default()).await.expect("made");
+    assert!(fingerprint < 1 << 20);
+    assert_eq!(commits.open(false, &Rows::default()).await.expect("there"), fingerprint);
+}
+
+#[test]
+fn fingerprints_have_twenty_bits_and_differ() {
+    let arn = |name: &str| format!("arn:aws:dynamodb:eu-west-1:111122223333:table/{name}-standpipe-commits");
+    let all: std::collections::BTreeSet<u32> = (0..100).map(|n| fingerprint(&arn(&n.to_string()))).collect();
+    assert!(all.len() >= 99);
+    assert!(all.iter().all(|fingerprint| *fingerprint < 1 << 20));
+}

@@ -194,7 +194,7 @@ fn nobody_is_asked_while_there_are_expired_leases() {
 }
 
 #[test]
-fn workers_that_start_alone_leave_something_for_those_that_start_with_them() {
+fn a_round_leaves_something_for_those_that_start_at_the_same_time() {
     let table: Vec<_> = (0..100).map(|n| seen(n, "", LIVE)).collect();
     assert_eq!(takes(&Me::default().plan(&table)), 50);
     assert_eq!(takes(&Me::default().plan(&table[..4])), 4);
