@@ -3,11 +3,15 @@
 //! Every flag has a twin `STANDPIPE_...` in the environment, and every help begins with examples.
 //! Never here: what a flag means; that is in the verb's own file.
 
+use std::ffi::OsStr;
+#[cfg(feature = "emulator")]
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
+use clap::builder::{FalseyValueParser, Resettable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::environment;
 
 /// Delivers Kinesis data streams to S3, every record once.
 #[derive(Debug, Parser)]
@@ -55,7 +59,7 @@ pub enum Verb {
 /// How a verb reports.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// How to report: text for people, or JSON on stdout
+    /// How to report
     #[arg(long, value_name = "FORM", env = "STANDPIPE_OUTPUT", default_value = "human")]
     pub output: Output,
 }
@@ -63,9 +67,9 @@ pub struct Report {
 /// The form of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// Text for people.
+    // Text for people.
     Human,
-    /// One JSON object.
+    // One JSON object.
     Json,
 }
 
@@ -73,7 +77,7 @@ pub enum Output {
 #[derive(Debug, Args)]
 pub struct Config {
     /// The config, a file or a folder of *.yaml; may be given more than once
-    #[arg(short, long = "config", value_name = "FILE", env = "STANDPIPE_CONFIG", required = true)]
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "STANDPIPE_CONFIG", required = true)]
     pub files: Vec<PathBuf>,
 }
 
@@ -86,10 +90,10 @@ pub struct Run {
     /// Run this pipeline alone; may be given more than once [default: all]
     #[arg(long = "pipeline", value_name = "NAME", env = "STANDPIPE_PIPELINE", value_delimiter = ',')]
     pub pipelines: Vec<String>,
-    /// End by itself: `caught-up` delivers what is in the stream now, then ends [default: run until SIGTERM or Ctrl-C]
+    /// When to end: `caught-up` is when all that was in the stream at the start is delivered [default: at SIGTERM or Ctrl-C]
     #[arg(long, value_name = "WHEN", env = "STANDPIPE_UNTIL")]
     pub until: Option<Until>,
-    /// Take over destinations whose kind, bucket or endpoint is not the one that the lease table knows [default: refuse]
+    /// Go on although a destination points elsewhere than the lease table says [default: refuse]
     #[arg(long, env = "STANDPIPE_ADOPT_DESTINATIONS", value_parser = FalseyValueParser::new())]
     pub adopt_destinations: bool,
 }
@@ -97,7 +101,7 @@ pub struct Run {
 /// When a worker ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Until {
-    /// When everything that was in the stream at the start is delivered.
+    // When everything that was in the stream at the start is delivered.
     CaughtUp,
 }
 
@@ -132,7 +136,7 @@ pub struct Demo {
 #[cfg(feature = "emulator")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DemoDestination {
-    /// Parquet in an S3 bucket, which is a folder of the demo's directory.
+    // Parquet in an S3 bucket, which is a folder of the demo's directory.
     S3,
 }
 
@@ -219,12 +223,18 @@ pub struct Healthcheck {
 /// The program's command line as clap has it. Help shows the names of environment twins and never their values.
 pub fn command() -> clap::Command {
     let hide = |command: clap::Command| command.mut_args(|arg| arg.hide_env_values(true));
-    hide(Program::command()).mut_subcommands(hide)
+    hide(Program::command()).mut_subcommands(|verb| hide(verb).next_line_help(true))
+}
+
+/// A twin that is set to nothing counts as not set, as files of variables and charts often have it.
+fn without_empty_twins(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| name.to_str().and_then(environment::get).is_some_and(|value| value.is_empty());
+    command.mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg })
 }
 
 /// Reads the command line; prints help, or what is wrong with it (exit 2), and ends the process.
 pub fn read() -> Program {
-    let matches = command().get_matches();
+    let matches = command().mut_subcommands(without_empty_twins).get_matches();
     Program::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
@@ -254,7 +264,7 @@ mod tests {
             if arg.is_positional() || arg.get_id() == "help" {
                 continue;
             }
-            let twin = arg.get_env().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+            let twin = arg.get_env().and_then(OsStr::to_str).unwrap_or_default();
             assert!(twin.starts_with("STANDPIPE_"), "{verb} --{:?} has the twin {twin:?}", arg.get_long());
         }
     }

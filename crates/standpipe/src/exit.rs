@@ -42,8 +42,8 @@ pub struct Usage(pub String);
 pub fn failed(error: &anyhow::Error) -> Exit {
     if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
         terminal::err(&errors.render(terminal::stderr_has_color()));
-        let count = errors.errors.len();
-        terminal::err(&format!("\n{count} error{} in the config\n", if count == 1 { "" } else { "s" }));
+        let count = terminal::counted(errors.errors.len() as u64, "error");
+        terminal::err(&format!("\n{count} in the config\n"));
         return Exit::Config;
     }
     terminal::err(&format!("{} {error:#}\n", terminal::red("error:")));

@@ -54,6 +54,11 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 line`, `2,000 lines`.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +68,6 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
         }
+        assert_eq!((counted(1, "line"), counted(2000, "line")), ("1 line".to_owned(), "2,000 lines".to_owned()));
     }
 }

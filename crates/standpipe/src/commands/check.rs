@@ -62,8 +62,7 @@ fn findings(errors: ConfigErrors) -> Vec<Finding> {
 
 /// One line a pipeline: what goes where, in which form.
 fn summary(config: &Config) -> String {
-    let count = config.pipelines.len();
-    let mut text = format!("ok: {count} pipeline{}\n", if count == 1 { "" } else { "s" });
+    let mut text = format!("ok: {}\n", terminal::counted(config.pipelines.len() as u64, "pipeline"));
     for pipeline in &config.pipelines {
         for destination in &pipeline.destinations {
             let stream = &pipeline.source.stream.name;

@@ -27,7 +27,8 @@ pub fn run(args: args::Infer) -> Result<Exit> {
     }
     let Inference { columns, lines, rejected } = infer(lines.iter().map(Vec::as_slice));
     let Some(columns) = columns else {
-        bail!("{}: none of {lines} lines is a JSON object with a field that has a value", args.file.display());
+        let lines = terminal::counted(lines, "line");
+        bail!("{}: no column in {lines}: expected a JSON object with fields on each", args.file.display());
     };
     let columns = columns.to_string();
     match args.report.output {
@@ -35,7 +36,7 @@ pub fn run(args: args::Infer) -> Result<Exit> {
         Output::Human => {
             terminal::out(&format!("{columns}\n"))?;
             let refused = if rejected == 0 { String::new() } else { format!(", {rejected} of them no JSON object") };
-            terminal::err(&format!("from {} lines{refused}\n", terminal::grouped(lines)));
+            terminal::err(&format!("from {}{refused}\n", terminal::counted(lines, "line")));
         }
     }
     Ok(Exit::Ok)

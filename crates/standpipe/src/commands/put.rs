@@ -59,7 +59,7 @@ async fn put(args: args::Put) -> Result<Exit> {
     let progress = Progress::new(total_bytes(&args.files), begin);
     let loaded = load.files(&args.files, progress).await;
     let counts = load.putter.counts();
-    let told = format!("{} lines were put", terminal::grouped(counts.records));
+    let told = format!("{} put so far", terminal::counted(counts.records, "line"));
     loaded.with_context(|| format!("put into {} ended early: {told}", args.stream))?;
     let report = Report {
         stream: args.stream,
@@ -225,7 +225,7 @@ impl Progress {
         self.told = Instant::now();
         let counts = putter.counts();
         let rate = counts.bytes as f64 / self.begin.elapsed().as_secs_f64().max(0.001) / 1e6;
-        let text = format!("{} lines, {rate:.1} MB/s", terminal::grouped(counts.records));
+        let text = format!("{}, {rate:.1} MB/s", terminal::counted(counts.records, "line"));
         match &self.bar {
             Some(bar) => {
                 bar.set_position(read_bytes);
