@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::check::Drained;
+use crate::drain::{self, Drain, Drained};
 use crate::moves::Moves;
-use crate::scene::{Scenario, Scene};
+use crate::scene::{Budget, Scenario, Scene};
 use crate::shared::{Table, hash_of};
 use crate::world::World;
 
@@ -13,6 +13,8 @@ use crate::world::World;
 pub(crate) struct Violation {
     pub what: String,
     pub steps: Vec<String>,
+    /// How a drain from there goes on, if that is where it shows.
+    pub drain: Vec<String>,
 }
 
 /// What was explored.
@@ -40,12 +42,17 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-fn wrong(scene: &Scene, world: &World, drained: &mut Drained) -> Option<String> {
+fn wrong(scene: &Scene, world: &World, drained: &mut Drained) -> Option<(Option<Drain>, String)> {
     if let Some(wrong) = world.check(scene) {
-        return Some(wrong);
+        return Some((None, wrong));
     }
     let (how, wrong) = drained.check(scene, world)?;
-    Some(format!("{wrong}  [drain: {how:?}]"))
+    Some((Some(how), wrong))
+}
+
+fn violation(scene: &Scene, world: &World, (how, what): (Option<Drain>, String), steps: Vec<String>) -> Violation {
+    let drain = how.map(|how| drain::steps(scene, world, how)).unwrap_or_default();
+    Violation { what, steps, drain }
 }
 
 /// Every state within the bounds, nearest first; stops at the first violation, whose trace is then a shortest one.
@@ -56,11 +63,11 @@ pub(crate) fn breadth(scenario: Scenario, bounds: Bounds) -> Report {
     let mut parents: Vec<(u32, u16)> = vec![(0, 0)];
     let mut queue = VecDeque::from([(first.clone(), 0u32)]);
     seen.insert(hash_of(&first));
-    let (mut transitions, mut visited, mut whole, mut violation) = (0, 0usize, true, None);
+    let (mut transitions, mut visited, mut whole, mut found) = (0, 0usize, true, None);
     while let Some((world, id)) = queue.pop_front() {
         visited += 1;
         if let Some(what) = wrong(&scene, &world, &mut drained) {
-            violation = Some(Violation { what, steps: trace(&scene, &parents, id) });
+            found = Some(violation(&scene, &world, what, trace(&scene, &parents, id)));
             break;
         }
         let late = visited.is_multiple_of(512) && began.elapsed() > bounds.time;
@@ -76,7 +83,7 @@ pub(crate) fn breadth(scenario: Scenario, bounds: Bounds) -> Report {
             }
         }
     }
-    Report { states: seen.len(), transitions, took: began.elapsed(), whole, violation }
+    Report { states: seen.len(), transitions, took: began.elapsed(), whole, violation: found }
 }
 
 fn trace(scene: &Scene, parents: &[(u32, u16)], mut id: u32) -> Vec<String> {
@@ -123,15 +130,15 @@ pub(crate) fn walk(scenario: Scenario, walks: u64, length: usize, time: Duration
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            let n = (random >> 11) as usize % next.len();
+            let n = choose(&world, &next, random >> 11);
             path.push(n as u16);
             world = next.swap_remove(n).1;
             report.transitions += 1;
             if seen.insert(hash_of(&world))
                 && let Some(what) = wrong(&scene, &world, &mut drained)
             {
-                let steps = replay(&scene, &path);
-                report.violation = Some(Violation { what: format!("{what}  [seed {seed}]"), steps });
+                let what = (what.0, format!("{} [seed {seed}]", what.1));
+                report.violation = Some(violation(&scene, &world, what, replay(&scene, &path)));
                 break 'walks;
             }
         }
@@ -139,4 +146,12 @@ pub(crate) fn walk(scenario: Scenario, walks: u64, length: usize, time: Duration
     }
     (report.states, report.took) = (seen.len(), began.elapsed());
     (report, walked)
+}
+
+/// Three times out of four a step that uses nothing up, so that walks are long and not only full of faults.
+fn choose(world: &World, next: &[(String, World)], random: u64) -> usize {
+    let free = |to: &World| to.left == Budget { attempts: to.left.attempts, ..world.left };
+    let calm: Vec<usize> = (0..next.len()).filter(|n| free(&next[*n].1)).collect();
+    let (pick, random) = (random % 4 > 0, (random / 4) as usize);
+    if pick && !calm.is_empty() { calm[random % calm.len()] } else { random % next.len() }
 }

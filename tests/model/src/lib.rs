@@ -11,6 +11,7 @@
 
 mod adversary;
 mod check;
+mod drain;
 mod explore;
 mod moves;
 mod scenarios;
@@ -67,8 +68,14 @@ fn explore_all(size: Size, time: Duration, wanted: &dyn Fn(&str) -> bool) -> boo
         }
         total = (total.0 + report.states, total.1 + report.transitions, total.2 + report.took.as_secs_f64());
     }
+    println!("met: {}", met().join(", "));
     println!("all: {} states, {} transitions, {:.1} s: no violation", total.0, total.1, total.2);
     true
+}
+
+/// The recoveries that were met on the way.
+fn met() -> Vec<&'static str> {
+    worker::KINDS.iter().enumerate().filter(|(n, _)| worker::reached() & 1 << n != 0).map(|(_, kind)| *kind).collect()
 }
 
 fn walk_all(walks: u64, time: Duration, wanted: &dyn Fn(&str) -> bool) -> bool {
@@ -91,8 +98,9 @@ fn print(name: &str, what: &str, extent: &str, report: &Report) -> bool {
         report.states, report.transitions
     );
     let Some(violation) = &report.violation else { return true };
-    println!("VIOLATION {name} after {} steps: {}", violation.steps.len(), violation.what);
-    for (n, step) in violation.steps.iter().enumerate() {
+    let steps = violation.steps.iter().chain(&violation.drain);
+    println!("VIOLATION {name} after {} steps: {}", steps.clone().count(), violation.what);
+    for (n, step) in steps.enumerate() {
         println!("  {:>3}. {step}", n + 1);
     }
     false

@@ -63,7 +63,7 @@ impl<'a> Moves<'a> {
                 }
                 continue;
             };
-            if !from.holds(scene, w, s) {
+            if !from.holds(w, s) {
                 self.push(
                     |x| format!("{} notices that it lost shard {s}", self_name(scene, x, w)),
                     |x| x.lose(scene, w, s),
@@ -486,7 +486,7 @@ pub(crate) fn publication(uploads: &[Upload; OUTPUTS], outputs: usize) -> Answer
 
 impl World {
     /// Whether the worker truly holds what it believes to hold.
-    pub(crate) fn holds(&self, _: &Scene, w: usize, s: usize) -> bool {
+    pub(crate) fn holds(&self, w: usize, s: usize) -> bool {
         let Some(holding) = self.worker(w).holding(s) else { return false };
         let fence = standpipe_flow::write::fence(&holding.fence);
         self.row(s).is_some_and(|row| fence.iter().all(|clause| clause.holds(row)))
@@ -498,7 +498,7 @@ impl World {
         let next = holding.next_checkpoint();
         let written = self
             .write(scene, &standpipe_flow::write::heartbeat(&holding.fence.clone(), holding.counter, next.as_ref()));
-        if !written && !self.holds(scene, w, s) {
+        if !written && !self.holds(w, s) {
             return self.lose(scene, w, s);
         }
         let row = self.row(s).map(|row| (row.counter, row.checkpoint.clone()));

@@ -15,6 +15,7 @@ fn no_state_within_the_small_bounds_breaks_an_invariant() {
         let found = report.violation.map(|violation| (violation.what, violation.steps));
         assert!(report.whole && found.is_none(), "{name}: {found:#?}");
     }
+    assert_eq!(crate::met(), crate::worker::KINDS, "every recovery is met");
 }
 
 #[test]

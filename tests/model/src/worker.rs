@@ -1,6 +1,7 @@
 //! A worker: one REAL `Protocol` for each destination of its config, what it holds (`standpipe_flow::Holding`), and
 //! the effects it has yet to carry out.
 
+use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -10,11 +11,51 @@ use standpipe_flow::write::{self, Take};
 use standpipe_flow::{
     Adopt, CommitId, Fence, Finalize, Holding, LeaseRow, Output, Receipt, ReceiptState, Staged, Tenure,
 };
-use standpipe_pipeline::protocol::{Answer, Effect, Event, Protocol, StagedBatch};
+use standpipe_pipeline::protocol::{Answer, Effect, Event, Note, Protocol, StagedBatch};
 
 use crate::scene::{DESTINATIONS, SHARDS, Scene, output, output_index, tenure};
 use crate::shared::{Shared, hash_unordered};
 use crate::world::{NEVER, Sent, Upload, World, number};
+
+thread_local! {
+    /// Which of the recoveries were met, as bits in the order of [`KINDS`]: a model that never meets one proves nothing.
+    pub(crate) static REACHED: Cell<u16> = const { Cell::new(0) };
+}
+
+/// What is counted in [`REACHED`].
+pub(crate) const KINDS: [&str; 10] = [
+    "found committed",
+    "found done",
+    "found retracted",
+    "retracted",
+    "recognised",
+    "adopted",
+    "discarded",
+    "walked away",
+    "incident",
+    "dead while staging or refused",
+];
+
+pub(crate) fn reached() -> u16 {
+    REACHED.get()
+}
+
+fn reach(effect: &Effect) {
+    let kind = match effect {
+        Effect::Note(Note::FoundCommitted) => 0,
+        Effect::Note(Note::FoundDone) => 1,
+        Effect::Note(Note::FoundRetracted) => 2,
+        Effect::Note(Note::Retracted) => 3,
+        Effect::Note(Note::Recognised) => 4,
+        Effect::Note(Note::Adopted) => 5,
+        Effect::Discard { .. } => 6,
+        Effect::WalkAway { .. } => 7,
+        Effect::Incident { .. } => 8,
+        Effect::Dead { .. } => 9,
+        _ => return,
+    };
+    REACHED.set(REACHED.get() | 1 << kind);
+}
 
 /// What a worker knows of a lease it holds.
 #[derive(Clone, Debug)]
@@ -268,6 +309,7 @@ impl World {
     }
 
     fn carry_out(&mut self, scene: &Scene, (w, d): (usize, usize), effect: Effect) {
+        reach(&effect);
         match effect {
             Effect::Commit { run, commit } => {
                 let entry = self.entry_mut(commit.receipt.cid);

@@ -221,11 +221,11 @@ impl World {
             return Some(format!("I8: our write moves checkpoint back, {} to {}", old.checkpoint, new.checkpoint));
         }
         if new.checkpoint > old.checkpoint {
+            if new.smallest_position().is_some_and(|smallest| new.checkpoint > *smallest) {
+                return Some(format!("I18: checkpoint {} passes a destination of the row", new.checkpoint));
+            }
             if new.counter == old.counter {
                 return Some("I8: checkpoint is written without leaseCounter".into());
-            }
-            if new.smallest_position().is_some_and(|smallest| new.checkpoint > *smallest) {
-                return Some("I18: checkpoint passes a destination of the row".into());
             }
         }
         let both = old.destinations.iter().filter_map(|(id, was)| Some((id, was, new.destinations.get(id)?)));

@@ -9,10 +9,15 @@ use standpipe_tests::simulation::{Outcome, run};
 
 fn main() -> ExitCode {
     let span = std::env::args().nth(1).unwrap_or_else(|| "1..30".into());
-    let Some((from, to)) = span.split_once("..").and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?))) else {
+    let Some((from, to)) =
+        span.split_once("..").and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?)))
+    else {
         eprintln!("usage: simulate FROM..TO (both included)");
         return ExitCode::from(2);
     };
+    if std::env::var_os("STANDPIPE_SIM_LOG").is_some() {
+        tracing_subscriber::fmt().with_env_filter("debug").without_time().with_ansi(false).init();
+    }
     #[allow(clippy::disallowed_methods)] // the wall time of the runs themselves
     let begin = Instant::now();
     let (mut passed, mut failed) = (0, 0);
@@ -20,7 +25,11 @@ fn main() -> ExitCode {
     for seed in from..=to {
         let outcome = run(seed);
         print(&outcome);
-        if outcome.wrong.is_empty() { passed += 1 } else { failed += 1 }
+        if outcome.wrong.is_empty() {
+            passed += 1
+        } else {
+            failed += 1
+        }
         for (event, count) in outcome.events {
             *events.entry(event).or_default() += count;
         }
@@ -39,7 +48,9 @@ fn main() -> ExitCode {
 
 fn print(outcome: &Outcome) {
     let Outcome { seed, produced, found, requests, seconds, trace, .. } = outcome;
-    println!("seed {seed}: {produced} produced, {found} found, {requests} requests, {seconds} virtual s, trace {trace:016x}");
+    println!(
+        "seed {seed}: {produced} produced, {found} found, {requests} requests, {seconds} virtual s, trace {trace:016x}"
+    );
     for wrong in &outcome.wrong {
         println!("seed {seed}: WRONG: {wrong}");
     }

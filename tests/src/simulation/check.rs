@@ -1,6 +1,6 @@
 //! Whether everything is right after a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use standpipe_emulator::{Emulator, TraceEntry};
@@ -36,9 +36,14 @@ impl Ledger {
     }
 }
 
-/// Lines in all objects.
+/// Different records in all objects.
 pub fn found(emulator: &Emulator) -> usize {
-    objects(emulator).iter().map(|(_, lines)| lines.len()).sum()
+    let objects = objects(emulator);
+    objects.iter().flat_map(|(_, lines)| lines).filter_map(|line| id(line)).collect::<BTreeSet<usize>>().len()
+}
+
+fn id(line: &str) -> Option<usize> {
+    line.strip_prefix("{\"id\":")?.split(',').next()?.parse().ok()
 }
 
 fn objects(emulator: &Emulator) -> Vec<(String, Vec<String>)> {
@@ -52,16 +57,15 @@ fn objects(emulator: &Emulator) -> Vec<(String, Vec<String>)> {
 
 /// Every record is there exactly once; within an object, and from object to object, a shard's records ascend.
 pub fn records(emulator: &Emulator, ledger: &Ledger, outcome: &mut Outcome) {
-    let mut seen: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut seen: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for (key, lines) in objects(emulator) {
         let mut last: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
         for line in lines {
-            let id = line.strip_prefix("{\"id\":").and_then(|rest| rest.split(',').next()?.parse::<usize>().ok());
-            let Some((id, (shard, sequence))) = id.and_then(|id| Some((id, ledger.placed.get(id)?))) else {
+            let Some((id, (shard, sequence))) = id(&line).and_then(|id| Some((id, ledger.placed.get(id)?))) else {
                 outcome.wrong.push(format!("{key} holds a line that was never produced"));
                 continue;
             };
-            *seen.entry(id).or_default() += 1;
+            seen.entry(id).or_default().push(key.clone());
             let at = (sequence.len(), sequence.as_str());
             if last.insert(shard, at).is_some_and(|before| before >= at) {
                 outcome.wrong.push(format!("{key}: records of {shard} do not ascend"));
@@ -69,14 +73,19 @@ pub fn records(emulator: &Emulator, ledger: &Ledger, outcome: &mut Outcome) {
         }
     }
     outcome.produced = ledger.len();
-    outcome.found = seen.values().sum::<u64>() as usize;
+    outcome.found = seen.values().map(Vec::len).sum();
     let lost: Vec<usize> = (0..ledger.len()).filter(|id| !seen.contains_key(id)).collect();
-    let repeated: Vec<usize> = seen.iter().filter(|(_, count)| **count > 1).map(|(id, _)| *id).collect();
+    let repeated: Vec<(&usize, &Vec<String>)> = seen.iter().filter(|(_, keys)| keys.len() > 1).collect();
     if !lost.is_empty() {
         outcome.wrong.push(format!("{} lost, first {:?} of {:?}", lost.len(), lost[0], ledger.placed[lost[0]]));
     }
     if !repeated.is_empty() {
-        outcome.wrong.push(format!("{} repeated, first {:?}", repeated.len(), repeated[0]));
+        outcome.wrong.push(format!(
+            "{} repeated, first {:?} of {:?}",
+            repeated.len(),
+            repeated[0],
+            ledger.placed[*repeated[0].0]
+        ));
     }
 }
 

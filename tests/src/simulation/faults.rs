@@ -30,9 +30,9 @@ pub fn scatter(faults: &Faults, dice: &mut Dice, until: u64) {
     maybe(30, Rule::new(Service::DynamoDb, Fault::TransactionConflict), 0.03);
     maybe(40, Rule::new(Service::S3, Fault::DropAnswer), 0.03);
     maybe(30, Rule::new(Service::S3, Fault::Throttle), 0.05);
-    maybe(40, Rule::new(Service::S3, Fault::NoSuchUploadAfterComplete), 0.1);
-    maybe(30, Rule::new(Service::S3, Fault::OkWithError), 0.1);
-    maybe(30, Rule::new(Service::S3, Fault::OkWithErrorAfterEffect), 0.1);
+    maybe(40, Rule::new(Service::S3, Fault::NoSuchUploadAfterComplete).operation("CompleteMultipartUpload"), 0.1);
+    maybe(30, Rule::new(Service::S3, Fault::OkWithError).operation("CompleteMultipartUpload"), 0.1);
+    maybe(30, Rule::new(Service::S3, Fault::OkWithErrorAfterEffect).operation("CompleteMultipartUpload"), 0.1);
     maybe(30, Rule::new(Service::S3, Fault::DelayRequest(3000)).operation("CompleteMultipartUpload"), 0.1);
     maybe(40, Rule::new(Service::Kinesis, Fault::Throttle), 0.05);
     maybe(40, Rule::new(Service::Kinesis, Fault::DropAnswer), 0.03);
