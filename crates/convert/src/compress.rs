@@ -58,7 +58,7 @@ impl Compression {
 }
 
 /// Takes the bytes of one object and gives its parts.
-pub(crate) struct Sink {
+pub(crate) struct ObjectBody {
     /// Bytes that wait to be compressed together.
     input: Vec<u8>,
     codec: Codec,
@@ -70,7 +70,7 @@ enum Codec {
     Zstd(zstd::Encoder<'static, Parts>),
 }
 
-impl Sink {
+impl ObjectBody {
     pub(crate) fn new(compression: Compression) -> Result<Self, EncodeError> {
         let codec = match compression {
             Compression::None => Codec::None(Parts::default()),
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn compress(compression: Compression, pieces: &[Vec<u8>]) -> Vec<u8> {
-        let mut sink = Sink::new(compression).expect("a sink");
+        let mut sink = ObjectBody::new(compression).expect("a sink");
         let mut out = Vec::new();
         for piece in pieces {
             sink.write(piece).expect("write");

@@ -7,19 +7,19 @@
 use bytes::Bytes;
 use standpipe_flow::{LeaseKey, Record, RejectedRecord};
 
-use crate::compress::{Compression, Sink};
+use crate::compress::{Compression, ObjectBody};
 use crate::encode::{Delimiter, Encode, EncodeError, Encoded};
 
 pub(crate) struct Lines {
     delimiter: Delimiter,
     /// The error stays: an object that lacks bytes must not be finished.
-    sink: Result<Sink, EncodeError>,
+    sink: Result<ObjectBody, EncodeError>,
     records: u64,
 }
 
 impl Lines {
     pub(crate) fn new(delimiter: Delimiter, compression: Compression) -> Self {
-        Self { delimiter, sink: Sink::new(compression), records: 0 }
+        Self { delimiter, sink: ObjectBody::new(compression), records: 0 }
     }
 
     fn write(&mut self, data: &[u8]) -> Result<(), EncodeError> {

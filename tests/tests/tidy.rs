@@ -1,0 +1,157 @@
+//! The rules of the house that a compiler does not check: sizes, headers, words, links.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines before a file's tests.
+const FILE_LINES_MAX: usize = 600;
+/// Lines of one function.
+const FUNCTION_LINES_MAX: usize = 70;
+/// Files that may be larger, with the lines they have now. The list may only shrink.
+const LARGER_FILES: [(&str, usize); 0] = [];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_owned()
+}
+
+fn files(ending: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).expect("a folder of the repository");
+        for path in entries.map(|entry| entry.expect("an entry").path()) {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !name.starts_with('.') && !["target", "standpipe-demo"].contains(&name.as_str()) {
+                    folders.push(path);
+                }
+            } else if name.ends_with(ending) {
+                let shown = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+                found.push((shown, fs::read_to_string(&path).expect("text")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn none(what: &str, found: &[String]) {
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+/// Tests may be as long as their tables, and need no header.
+fn is_test(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/tests/") || path.starts_with("tests/tests/")
+}
+
+/// The part of a file that is not its inline tests.
+fn production(text: &str) -> Vec<&str> {
+    text.lines().take_while(|line| !line.starts_with("mod tests {")).collect()
+}
+
+#[test]
+fn files_and_functions_stay_small_enough_to_read() {
+    let mut found = Vec::new();
+    for (path, text) in files(".rs") {
+        let lines = production(&text);
+        let allowed = LARGER_FILES.iter().find(|(name, _)| *name == path).map_or(FILE_LINES_MAX, |(_, lines)| *lines);
+        if lines.len() > allowed {
+            found.push(format!("{path}: {} lines", lines.len()));
+        }
+        // A function begins with `fn` at some indent and ends with the first `}` at the same one.
+        let mut open: Option<(usize, usize, &str)> = None;
+        for (number, line) in lines.iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let begins =
+                line.trim_start().split(['(', '<']).next().is_some_and(|head| head.split(' ').any(|word| word == "fn"));
+            if open.is_none() && begins && !line.trim_end().ends_with(';') && !line.trim_end().ends_with('}') {
+                open = Some((number, indent, line.trim()));
+            } else if let Some((start, at, name)) = open
+                && indent == at
+                && line.trim() == "}"
+            {
+                if number - start > FUNCTION_LINES_MAX && !is_test(&path) {
+                    found.push(format!("{path}:{}: {} lines: {name}", start + 1, number - start));
+                }
+                open = None;
+            }
+        }
+    }
+    none("larger than the house allows", &found);
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let mut found = Vec::new();
+    for (path, text) in files(".rs") {
+        let header = text.lines().take_while(|line| line.starts_with("//!")).count();
+        if (header == 0 && !is_test(&path)) || header > 30 {
+            found.push(format!("{path}: a header of {header} lines"));
+        }
+    }
+    none("without a header `//!`, or with one that is too long", &found);
+}
+
+#[test]
+fn names_are_the_fields_own() {
+    let mut found = Vec::new();
+    for (path, text) in files(".rs") {
+        for (number, line) in text.lines().enumerate() {
+            let declares = ["struct ", "enum ", "trait "]
+                .iter()
+                .find_map(|word| line.split_once(word))
+                .filter(|_| !line.trim_start().starts_with("//"));
+            let Some((_, rest)) = declares else { continue };
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
+            if ["Manager", "Helper", "Util", "Utils", "Impl", "Sink"].iter().any(|word| name.ends_with(word)) {
+                found.push(format!("{path}:{}: {name}", number + 1));
+            }
+        }
+    }
+    none("names that say nothing", &found);
+}
+
+#[test]
+fn nothing_is_skipped_and_nothing_is_left_to_do() {
+    let mut found = Vec::new();
+    let banned =
+        [concat!("#[ig", "nore"), concat!("to", "do!("), concat!("unimple", "mented!("), concat!("danger_", "accept")];
+    for (path, text) in files(".rs") {
+        for (number, line) in text.lines().enumerate() {
+            if banned.iter().any(|word| line.contains(word)) {
+                found.push(format!("{path}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    none("skipped tests or unfinished code", &found);
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let mut found = Vec::new();
+    for (path, text) in files(".md") {
+        let folder = root().join(&path).parent().expect("a folder").to_owned();
+        for part in text.split("](").skip(1) {
+            let target = part.split([')', '#']).next().unwrap_or_default();
+            let elsewhere = target.is_empty() || target.contains("://");
+            if !elsewhere && !folder.join(target).exists() {
+                found.push(format!("{path}: {target}"));
+            }
+        }
+    }
+    none("links that lead nowhere", &found);
+}
+
+#[test]
+fn no_path_of_one_machine() {
+    let mut found = Vec::new();
+    let banned = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("crates", ".io")];
+    for ending in [".rs", ".md", ".toml", ".yaml", ".sh", ".py"] {
+        for (path, text) in files(ending) {
+            for word in banned.iter().filter(|word| text.contains(*word)) {
+                found.push(format!("{path}: {word}"));
+            }
+        }
+    }
+    none("paths of one machine, or hosts of package registries", &found);
+}
