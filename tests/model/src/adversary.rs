@@ -3,7 +3,8 @@
 
 use standpipe_flow::{LeaseRow, ReceiptState};
 
-use crate::moves::{Moves, row};
+use crate::carry::row;
+use crate::moves::Moves;
 use crate::scene::{WORKERS, cid};
 use crate::shared::Shared;
 use crate::world::{COUNTER, Entry, Message, NEVER, Upload, World, number};
@@ -24,32 +25,21 @@ impl Moves<'_> {
 
     fn arrival(&mut self, n: usize) {
         let (scene, message) = (self.scene, &self.from.net.get().0[n]);
-        let name = |x: &World| match message {
-            Message::Commit(commit, _) => {
-                let state = x.entry(commit.cid()).state();
-                format!(
-                    "the late transaction of commit {} arrives: {}",
-                    number(commit.cid()),
-                    if state.is_some() { "written" } else { "refused" }
-                )
-            }
-            Message::Complete(cid, o) => format!("the late Complete of output {o} of commit {} arrives", number(*cid)),
-            Message::Finalize(finalize) => {
-                let s = scene.shard(&finalize.lease);
-                format!("the late finalize of commit {} in shard {s} arrives: {}", number(finalize.cid), row(x, s))
-            }
-            Message::Adopt(adopt) => {
-                let s = scene.shard(&adopt.fence.lease);
-                format!("the late adopting of checkpoint {} arrives in shard {s}: {}", adopt.checkpoint, row(x, s))
-            }
-            Message::Done(cid) => format!("the late DONE of commit {} arrives", number(*cid)),
-            Message::Heartbeat(w, s, fence, position) => {
-                format!(
-                    "the late heartbeat of {} (worker {w}) with checkpoint {position} arrives in shard {s}: {}",
-                    fence.owner,
-                    row(x, *s)
-                )
-            }
+        let shard = match message {
+            Message::Finalize(finalize) => Some(scene.shard(&finalize.lease)),
+            Message::Adopt(adopt) => Some(scene.shard(&adopt.fence.lease)),
+            Message::Heartbeat(_, s, ..) => Some(*s),
+            _ => None,
+        };
+        let name = |x: &World| {
+            let written = matches!(message, Message::Commit(commit, _) if x.entry(commit.cid()).receipt.is_some());
+            let commit = if written { ": written" } else { ": refused" };
+            let how = match (message, shard) {
+                (Message::Commit(..), _) => commit.to_owned(),
+                (_, Some(s)) => format!(": {}", row(x, s)),
+                _ => String::new(),
+            };
+            format!("late, {} arrives{how}", message.words(scene))
         };
         self.push(name, |x| x.arrive(scene, n));
     }

@@ -1,12 +1,12 @@
 //! The drain: from any state, once faults stop, one healthy worker takes every lease and finishes alone, and every
 //! record is delivered exactly once. So nothing is lost, and nothing is stuck.
 
-use standpipe_pipeline::protocol::{Answer, Event};
+use standpipe_pipeline::protocol::Event;
 
-use crate::moves::{publication, row};
+use crate::carry::{How, row, words};
 use crate::scene::{Scene, WORKERS};
 use crate::shared::{Shared, Table, hash_of};
-use crate::worker::{Task, Worker, reached};
+use crate::worker::{Worker, reached};
 use crate::world::{Message, World, number};
 
 /// Steps in which a drain must be over.
@@ -132,7 +132,12 @@ impl<'a> Run<'a> {
 
     fn step(&mut self) -> bool {
         if !self.x.worker(self.me).tasks.is_empty() {
-            self.carry_on();
+            let before = self.x.clone();
+            self.x.carry(self.scene, self.me, 0, How::AtOnce);
+            if self.named {
+                let task = (self.me, &before.worker(self.me).tasks[0]);
+                self.steps.push(words(self.scene, task, &before, &self.x));
+            }
             return true;
         }
         self.take() || self.cut() || self.finalize() || self.beat()
@@ -166,9 +171,6 @@ impl<'a> Run<'a> {
                     self.note(|_, me| {
                         format!("{me} cuts commit {}: all the rest at {}", number(cid), scene.destinations[d])
                     });
-                    if !scene.scenario.staging {
-                        self.x.staged(scene, (me, d), cid);
-                    }
                     return true;
                 }
             }
@@ -203,79 +205,5 @@ impl<'a> Run<'a> {
             }
         }
         false
-    }
-
-    /// Carries the first task out, and everything goes well.
-    fn carry_on(&mut self) {
-        let (scene, me) = (self.scene, self.me);
-        let x = &mut self.x;
-        match x.finish(me, 0) {
-            Task::Stage(d, cid) => x.staged(scene, (me, d), cid),
-            Task::Commit { d, run, commit, .. } => {
-                let refused = x.judge(scene, &commit.0).first().copied();
-                let answer = match refused {
-                    None => {
-                        x.commit(scene, &commit.0);
-                        Answer::Committed
-                    }
-                    Some(refusal) => Answer::CommitRefused {
-                        lease: refusal.map(|s| scene.leases[s].clone()),
-                        now: refusal.and_then(|s| x.row(s)).map(|row| Box::new(row.clone())),
-                    },
-                };
-                x.answer(scene, (me, d), (commit.cid(), run), answer);
-                self.note(|_, me| {
-                    let written = if refused.is_none() { "written" } else { "refused" };
-                    format!("{me} sends the transaction of commit {}: {written}", number(commit.cid()))
-                });
-            }
-            Task::Read { d, cid, run } => {
-                let receipt = x.entry(cid).receipt.as_ref().map(|receipt| Box::new((**receipt).clone()));
-                let state = receipt.as_ref().map(|receipt| receipt.state);
-                x.answer(scene, (me, d), (cid, run), Answer::Receipt(receipt));
-                self.note(|_, me| format!("{me} reads the receipt of commit {}: {state:?}", number(cid)));
-            }
-            Task::Publish { d, run, receipt } => {
-                let outputs = scene.scenario.outputs;
-                (0..outputs).for_each(|o| x.complete(scene, receipt.cid, o));
-                let answer = publication(&x.entry(receipt.cid).uploads, outputs);
-                let how = if answer == Answer::Published { "all is visible" } else { "an upload is gone" };
-                x.answer(scene, (me, d), (receipt.cid, run), answer);
-                self.note(|_, me| format!("{me} publishes commit {}: {how}", number(receipt.cid)));
-            }
-            Task::Done { d, cid, run } => {
-                let done = x.done(cid);
-                x.answer(scene, (me, d), (cid, run), if done { Answer::Done } else { Answer::Refused });
-                self.note(|_, me| format!("{me} marks commit {} DONE", number(cid)));
-            }
-            Task::Soon { d, finalize, tenure } => {
-                let event = Event::FinalizeDue { lease: finalize.lease.clone(), tenure, cid: finalize.cid };
-                x.tell(scene, me, d, event);
-            }
-            Task::Finalize { d, finalize, tenure } => {
-                x.write(scene, &finalize.write());
-                x.tell(scene, me, d, Event::Finalized { lease: finalize.lease.clone(), tenure, cid: finalize.cid });
-                self.note(|x, me| {
-                    let s = scene.shard(&finalize.lease);
-                    format!("{me} finalizes commit {} in shard {s}: {}", number(finalize.cid), row(x, s))
-                });
-            }
-            Task::Retract { d, run, receipt } => {
-                let written = x.retract(scene, receipt.cid);
-                x.answer(scene, (me, d), (receipt.cid, run), if written { Answer::Retracted } else { Answer::Refused });
-                self.note(|_, me| format!("{me} retracts commit {}", number(receipt.cid)));
-            }
-            Task::Adopt { d, adopt } => {
-                x.adopt(scene, (me, d), &adopt);
-                self.note(|x, me| {
-                    let s = scene.shard(&adopt.fence.lease);
-                    format!("{me} adopts checkpoint {} at {}: {}", adopt.checkpoint, adopt.destination, row(x, s))
-                });
-            }
-            Task::Answer { d, cid, run, answer } => {
-                x.answer(scene, (me, d), (cid, run), (*answer).clone());
-                self.note(|_, me| format!("the answer about commit {} reaches {me}", number(cid)));
-            }
-        }
     }
 }

@@ -152,6 +152,6 @@ pub(crate) fn walk(scenario: Scenario, walks: u64, length: usize, time: Duration
 fn choose(world: &World, next: &[(String, World)], random: u64) -> usize {
     let free = |to: &World| to.left == Budget { attempts: to.left.attempts, ..world.left };
     let calm: Vec<usize> = (0..next.len()).filter(|n| free(&next[*n].1)).collect();
-    let (pick, random) = (random % 4 > 0, (random / 4) as usize);
+    let (pick, random) = (!random.is_multiple_of(4), (random / 4) as usize);
     if pick && !calm.is_empty() { calm[random % calm.len()] } else { random % next.len() }
 }

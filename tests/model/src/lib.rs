@@ -10,10 +10,12 @@
 //! Not in it: declared and idempotent destinations, the bytes, sub-sequences, generations, clocks.
 
 mod adversary;
+mod carry;
 mod check;
 mod drain;
 mod explore;
 mod moves;
+mod requests;
 mod scenarios;
 mod scene;
 mod shared;

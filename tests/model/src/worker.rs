@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use standpipe_flow::write::{self, Take};
 use standpipe_flow::{
-    Adopt, CommitId, Fence, Finalize, Holding, LeaseRow, Output, Receipt, ReceiptState, Staged, Tenure,
+    Adopt, CommitId, DestinationPosition, Fence, Finalize, Holding, LeaseRow, Output, Receipt, ReceiptState, Staged,
+    Tenure,
 };
 use standpipe_pipeline::protocol::{Answer, Effect, Event, Note, Protocol, StagedBatch};
 
@@ -294,16 +295,6 @@ impl World {
         }
     }
 
-    pub(crate) fn answer(
-        &mut self,
-        scene: &Scene,
-        (w, d): (usize, usize),
-        (cid, run): (CommitId, u64),
-        answer: Answer,
-    ) {
-        self.tell(scene, w, d, Event::Answer { cid, run, answer });
-    }
-
     fn task(&mut self, w: usize, task: Task) {
         self.workers[w].edit().tasks.push(task);
     }
@@ -334,7 +325,7 @@ impl World {
             Effect::Adopt(adopt) => self.task(w, Task::Adopt { d, adopt: Rc::new(adopt) }),
             Effect::Discard { cid, outputs } => self.discard(cid, &outputs),
             Effect::Settle { lease, tenure, position } => {
-                self.settle(scene, (w, d), scene.shard(&lease), tenure, position);
+                self.settle(scene, (w, d), (scene.shard(&lease), tenure), position);
             }
             Effect::WalkAway { lease, tenure, .. } => {
                 let s = scene.shard(&lease);
@@ -363,14 +354,8 @@ impl World {
         }
     }
 
-    fn settle(
-        &mut self,
-        scene: &Scene,
-        (w, d): (usize, usize),
-        s: usize,
-        tenure: Tenure,
-        position: standpipe_flow::DestinationPosition,
-    ) {
+    fn settle(&mut self, scene: &Scene, (w, d): (usize, usize), held: (usize, Tenure), position: DestinationPosition) {
+        let (s, tenure) = held;
         let worker = self.workers[w].edit();
         if position.pending.is_some() {
             // A commit was written over the one before it: nothing of that is left to finalize.
