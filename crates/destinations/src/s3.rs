@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use bytes::Bytes;
 use jiff::tz::TimeZone;
 use standpipe_config::template::Template;
 use standpipe_convert::{Compression, Format};
@@ -68,6 +69,9 @@ pub struct S3Settings {
     /// What becomes of a lost output.
     pub lost_object: LostObject,
 }
+
+/// Where incidents are written down, in the destination's own bucket.
+const INCIDENTS: &str = "standpipe-incidents/";
 
 /// An S3 bucket, or one of another server that speaks its API.
 pub struct S3 {
@@ -181,6 +185,10 @@ impl Destination for S3 {
 
     async fn discard(&self, dead: &[Output]) -> Result<(), DeliveryError> {
         publish::discard(self, dead).await
+    }
+
+    async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError> {
+        requests::put_json(&self.client, &self.settings.bucket, &format!("{INCIDENTS}{cid}.json"), body).await
     }
 }
 

@@ -152,4 +152,8 @@ pub trait Destination: Debug + Send + Sync + 'static {
 
     /// Throws outputs away. The caller has proven that no receipt will ever name them.
     async fn discard(&self, dead: &[Output]) -> Result<(), DeliveryError>;
+
+    /// Writes down, where people will find it (S3: `standpipe-incidents/<cid>.json`), that part of a commit was visible
+    /// when the rest was lost. Writing it again changes nothing.
+    async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError>;
 }

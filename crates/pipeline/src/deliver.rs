@@ -410,8 +410,10 @@ impl Loop {
                 metrics.incidents.get_or_create(at).inc();
                 let keys: Vec<&str> = lost.iter().map(|output| output.key.as_str()).collect();
                 error!(cid = %receipt.cid, ?keys, "part of a commit was visible when the rest was lost: records repeat");
+                self.effects.spawn(self.context.clone().incident(*receipt, lost));
             }
             Effect::Note(note) => {
+                info!(recovery = label(note), "recovered");
                 metrics.recoveries.get_or_create(&at.why(label(note))).inc();
             }
             other => unreachable!("carried out elsewhere: {other:?}"),

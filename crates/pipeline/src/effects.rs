@@ -21,6 +21,8 @@ use crate::protocol::{Answer, Event, StagedBatch};
 const BATCH_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Tries of a discard before the upload is left to the sweeper.
 const DISCARD_TRIES: usize = 3;
+/// Tries of writing an incident down.
+const INCIDENT_TRIES: usize = 10;
 
 /// What every effect needs.
 #[derive(Clone)]
@@ -287,6 +289,23 @@ impl Context {
             }
         }
         info!(cid = %cid, outputs = outputs.len(), "dead outputs are left to the sweeper");
+    }
+
+    /// Writes an incident down, tried a few times: the log has it in any case.
+    pub(crate) async fn incident(self, receipt: Receipt, lost: Vec<Output>) -> Event {
+        let cid = receipt.cid;
+        let body = bytes::Bytes::from(failed::incident(&receipt, &lost, self.clock.wall()));
+        let mut pauses = self.long_pauses();
+        for _ in 0..INCIDENT_TRIES {
+            match self.destination.write_incident(cid, body.clone()).await {
+                Ok(()) => break,
+                Err(error) => {
+                    warn!(cid = %cid, %error, "the incident could not be written down, will be tried again");
+                    pauses.pause(None).await;
+                }
+            }
+        }
+        Event::Unstaged { cid } // nothing to the protocol: the attempt is past its staging
     }
 
     async fn read_until<T, F>(&self, step: &'static str, mut request: impl FnMut() -> F) -> T

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use standpipe_convert::error_line;
 use standpipe_flow::deliver::ExtraObject;
-use standpipe_flow::{Batch, Millis, OutputKind, RejectedRecord};
+use standpipe_flow::{Batch, Millis, Output, OutputKind, Receipt, RejectedRecord};
 
 /// Error objects for what was rejected, one an `error-output-type`; `-<n>` begins after the data objects.
 pub fn error_objects(batch: &Batch, rejected: &[RejectedRecord], ended: Millis, first: u32) -> Vec<ExtraObject> {
@@ -47,4 +47,30 @@ pub fn reject_all(batch: &Batch, output_type: &'static str, code: &str, message:
         data: record.data.clone(),
     };
     batch.records_with_lease().map(rejected).collect()
+}
+
+/// The text of an incident: which outputs of a commit were lost while others were visible, and the ranges whose records
+/// are read again.
+pub fn incident(receipt: &Receipt, lost: &[Output], at: Millis) -> Vec<u8> {
+    let named =
+        |output: &Output| serde_json::json!({ "bucket": output.bucket, "key": output.key, "records": output.records });
+    let visible: Vec<_> = receipt.outputs.iter().filter(|output| !lost.contains(output)).map(named).collect();
+    let ranges: Vec<_> = receipt
+        .shards
+        .iter()
+        .map(|shard| {
+            let (lease, from, to) = (shard.lease.as_str(), shard.from.to_string(), shard.to.to_string());
+            serde_json::json!({ "lease": lease, "after": from, "to": to })
+        })
+        .collect();
+    let text = serde_json::json!({
+        "cid": receipt.cid.to_string(),
+        "destination": receipt.destination.as_str(),
+        "timestamp": at.0,
+        "message": "uploads were aborted by somebody else after part of the commit was visible: the records of these ranges repeat",
+        "lost": lost.iter().map(named).collect::<Vec<_>>(),
+        "visible": visible,
+        "ranges": ranges,
+    });
+    text.to_string().into_bytes()
 }

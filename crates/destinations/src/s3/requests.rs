@@ -314,6 +314,15 @@ pub(super) async fn part_sums(client: &Client, output: &Output) -> Result<PartSu
     }
 }
 
+/// PutObject of a small JSON document.
+pub(super) async fn put_json(client: &Client, bucket: &str, key: &str, body: Bytes) -> Result<(), DeliveryError> {
+    let request = client.put_object().bucket(bucket).key(key).content_type("application/json");
+    match request.body(ByteStream::from(body)).send().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(classify("PutObject", &error)),
+    }
+}
+
 /// AbortMultipartUpload. An upload that is not there is as good as aborted.
 pub(super) async fn abort(client: &Client, bucket: &str, key: &str, upload_id: &str) -> Result<(), DeliveryError> {
     match client.abort_multipart_upload().bucket(bucket).key(key).upload_id(upload_id).send().await {
