@@ -29,6 +29,22 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    serve_as(emulator, "tcp", listener, shutdown).await
+}
+
+/// [`serve`], with a name that faults and the trace know: a listener for each client tells them apart.
+///
+/// Cancel-safe as [`serve`].
+///
+/// # Errors
+/// Those of the listener itself.
+pub async fn serve_as(
+    emulator: Arc<Emulator>,
+    name: &str,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let name: Arc<str> = name.into();
     let mut shutdown = pin!(shutdown);
     let mut connections = JoinSet::new();
     loop {
@@ -38,7 +54,7 @@ pub async fn serve(
             () = &mut shutdown => return Ok(()),
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { connections.spawn(connection(emulator.clone(), stream)); }
+                Ok((stream, _)) => { connections.spawn(connection(emulator.clone(), name.clone(), stream)); }
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -54,9 +70,8 @@ fn is_fatal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
 }
 
-async fn connection(emulator: Arc<Emulator>, stream: TcpStream) {
+async fn connection(emulator: Arc<Emulator>, name: Arc<str>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    let name: Arc<str> = "tcp".into();
     let service = service_fn(move |request| answer(emulator.clone(), name.clone(), request));
     let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
