@@ -156,6 +156,9 @@ pub struct Emulator {
     /// Keep everything here, objects as plain files under DIR/s3/BUCKET/KEY [default: in memory]
     #[arg(long, value_name = "DIR", env = "STANDPIPE_EMULATOR_DATA")]
     pub data: Option<PathBuf>,
+    /// Take more than the 1 MiB and 1,000 records a second that a shard allows [default: refuse, as Kinesis does]
+    #[arg(long, env = "STANDPIPE_EMULATOR_NO_LIMITS", value_parser = FalseyValueParser::new())]
+    pub no_limits: bool,
     /// How to report.
     #[command(flatten)]
     pub report: Report,

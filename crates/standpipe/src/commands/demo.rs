@@ -38,6 +38,7 @@ pub fn run(args: Demo) -> Result<Exit> {
 
 async fn demo(args: Demo) -> Result<Exit> {
     let signals = Signals::listen("interrupted: delivering what was produced; once more to end at once\n")?;
+    terminal::err(&opening(&args));
     let scene = Scene::set(&args.dir).await?;
     let fleet = Fleet::start(&scene, args.workers, args.keep.then_some(METRICS)).await?;
     let mut play = Play::new(&args, &scene, fleet);
@@ -75,6 +76,19 @@ async fn demo(args: Demo) -> Result<Exit> {
         play.drain().await?;
     }
     Ok(if broken.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+/// Says what is about to happen.
+fn opening(args: &Demo) -> String {
+    format!(
+        "A stream with {} shards, {} workers, {} orders a second for {}, delivered as Parquet into {}/.\n\
+         On the way a worker is killed and a shard is split; nothing may be lost, or be there twice.\n\n",
+        scene::SHARDS,
+        args.workers,
+        terminal::grouped(args.rate.into()),
+        standpipe_config::units::format_duration(args.duration),
+        args.dir.display(),
+    )
 }
 
 /// Tells what is up, and how to use it.

@@ -37,8 +37,9 @@ pub fn run(args: args::Emulator) -> Result<Exit> {
 
 async fn serve_until_stopped(args: args::Emulator) -> Result<Exit> {
     let signals = Signals::listen("")?;
-    let emulator = Emulator::new(Options { data_dir: args.data.clone(), ..Options::new(clock()) })
-        .context("cannot open the data directory")?;
+    let emulator =
+        Emulator::new(Options { data_dir: args.data.clone(), limits: !args.no_limits, ..Options::new(clock()) })
+            .context("cannot open the data directory")?;
     for stream in &args.streams {
         // With a data directory an earlier run may have made it; its shards are then what they were.
         if emulator.open_shards(&stream.name).is_err() {

@@ -2,7 +2,7 @@
 //!
 //! It watches from outside: files for what was delivered, the lease table for who reads what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub struct Play<'a> {
 struct Killed {
     name: String,
     lost: BTreeSet<LeaseKey>,
-    taken: BTreeMap<LeaseKey, String>,
+    taken: BTreeSet<LeaseKey>,
 }
 
 /// The shard that was split.
@@ -169,7 +169,7 @@ impl<'a> Play<'a> {
         let lost = leases.of(&name);
         let shards = lost.iter().map(|key| short(key.as_str())).collect::<Vec<_>>().join(" and ");
         self.display.event(elapsed, &format!("{name} was killed while it held shard {shards}"));
-        self.killed = Some(Killed { name, lost, taken: BTreeMap::new() });
+        self.killed = Some(Killed { name, lost, taken: BTreeSet::new() });
     }
 
     fn split_when_due(&mut self, leases: &Leases, elapsed: Duration) -> Result<()> {
@@ -191,9 +191,8 @@ impl<'a> Play<'a> {
     fn watch(&mut self, leases: &Leases, elapsed: Duration) {
         if let Some(killed) = &mut self.killed {
             for (key, by) in leases.taken_over(&killed.lost, &killed.name) {
-                if !killed.taken.contains_key(&key) {
+                if killed.taken.insert(key.clone()) {
                     self.display.event(elapsed, &format!("{by} took over shard {}", short(key.as_str())));
-                    killed.taken.insert(key, by);
                 }
             }
         }
