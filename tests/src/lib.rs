@@ -1,3 +1,4 @@
 //! Whole workers under a paused clock, with seeded faults: the second ring of the simulation.
 
 pub mod simulation;
+pub mod storm;

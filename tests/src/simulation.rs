@@ -11,7 +11,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-pub use world::run;
+pub use world::{Inline, SimClock, SimRandom, run};
 
 /// SplitMix64: small, seeded, good enough to choose faults.
 #[derive(Debug, Clone)]

@@ -32,9 +32,16 @@ pub fn run(seed: u64) -> Outcome {
 
 /// The paused clock, as the workers see it: the wall clock of each may be off.
 #[derive(Debug)]
-struct SimClock {
+pub struct SimClock {
     start: Instant,
     skew_millis: i64,
+}
+
+impl SimClock {
+    /// A clock that begins now, and is right.
+    pub fn start() -> Self {
+        Self { start: Instant::now(), skew_millis: 0 }
+    }
 }
 
 impl Clock for SimClock {
@@ -48,8 +55,16 @@ impl Clock for SimClock {
     }
 }
 
+/// Seeded randomness.
 #[derive(Debug)]
-struct SimRandom(AtomicU64);
+pub struct SimRandom(AtomicU64);
+
+impl SimRandom {
+    /// The randomness of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+}
 
 impl Random for SimRandom {
     fn next(&self) -> u64 {
@@ -60,7 +75,7 @@ impl Random for SimRandom {
 
 /// Encodes at once, on the calling thread: a thread would not hold the paused clock.
 #[derive(Debug)]
-struct Inline;
+pub struct Inline;
 
 impl Offload for Inline {
     fn run(&self, job: Job) {
@@ -152,7 +167,7 @@ impl World {
         let platform = Platform {
             sdk: standpipe_worker::platform::embedded(Some(connection.http_client()), "http://127.0.0.1:4600"),
             clock,
-            random: Arc::new(SimRandom(AtomicU64::new(self.dice.next()))),
+            random: Arc::new(SimRandom::new(self.dice.next())),
             offload: Arc::new(Inline),
             metrics: self.metrics.clone(),
         };

@@ -1,0 +1,175 @@
+//! What goes wrong with requests: now and then anywhere, and for a moment at one worker that is about to be killed, so
+//! that the kill finds it in a chosen phase of a commit.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use standpipe_emulator::{Call, Emulator, Fault};
+use tokio::sync::mpsc;
+
+use super::endpoints::QUIET;
+use super::http::call;
+use super::{BUCKET, PREFIX};
+use crate::simulation::Dice;
+
+/// Where a commit of the worker under the fault stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Parts do not arrive: what is cut stays staged in part, and the last commit stays published and not finalized.
+    Staging,
+    /// Transactions arrive late or are answered late: committed, and the worker does not know.
+    Committing,
+    /// Uploads are not completed: committed and invisible.
+    Publishing,
+    /// The receipt is DONE, and the worker does not know.
+    Finalizing,
+}
+
+impl Phase {
+    /// All, in the order of a commit.
+    pub const ALL: [Self; 4] = [Self::Staging, Self::Committing, Self::Publishing, Self::Finalizing];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Staging => "staging",
+            Self::Committing => "committing",
+            Self::Publishing => "publishing",
+            Self::Finalizing => "finalizing",
+        }
+    }
+}
+
+struct State {
+    dice: Dice,
+    /// By the name of a door.
+    phases: BTreeMap<String, Phase>,
+    struck: BTreeMap<&'static str, u64>,
+    aborts: mpsc::UnboundedSender<String>,
+}
+
+/// The weather of one storm.
+#[derive(Clone)]
+pub struct Weather(Arc<Mutex<State>>);
+
+/// A request under [`Phase`] is on its way for so long: the worker is dead when it arrives.
+const LATE_MILLIS: u64 = 4_000;
+/// How long a Complete is held up so that its upload can be aborted before it arrives.
+const ABORT_MILLIS: u64 = 600;
+
+impl Weather {
+    /// Begins: from now on the endpoints' faults are these. The paths of uploads to abort come out of the channel.
+    pub fn begin(emulator: &Emulator, seed: u64) -> (Self, mpsc::UnboundedReceiver<String>) {
+        let (aborts, to_abort) = mpsc::unbounded_channel();
+        let state = State { dice: Dice::new(seed), phases: BTreeMap::new(), struck: BTreeMap::new(), aborts };
+        let weather = Self(Arc::new(Mutex::new(state)));
+        let hook = weather.clone();
+        emulator.faults().set_hook(move |call| hook.strike(call));
+        (weather, to_abort)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the commits of one worker to a halt in this phase.
+    pub fn halt(&self, door: &str, phase: Phase) {
+        self.state().phases.insert(door.to_owned(), phase);
+    }
+
+    /// Ends that.
+    pub fn release(&self, door: &str) {
+        self.state().phases.remove(door);
+    }
+
+    /// How often each kind of fault struck.
+    pub fn struck(&self) -> BTreeMap<&'static str, u64> {
+        self.state().struck.clone()
+    }
+
+    fn strike(&self, call: &Call) -> Option<Fault> {
+        if *call.connection == *QUIET {
+            return None;
+        }
+        let mut state = self.state();
+        let (name, fault) =
+            match state.phases.get(&*call.connection).copied().and_then(|phase| state.halted(phase, call)) {
+                Some(fault) => fault,
+                None => state.scattered(call)?,
+            };
+        *state.struck.entry(name).or_default() += 1;
+        Some(fault)
+    }
+}
+
+impl State {
+    fn halted(&mut self, phase: Phase, call: &Call) -> Option<(&'static str, Fault)> {
+        let commits = call.detail.contains("-standpipe-commits/");
+        let fault = match (phase, call.operation.as_str()) {
+            (Phase::Staging, "UploadPart") => Fault::DelayRequest(LATE_MILLIS),
+            (Phase::Committing, "TransactWriteItems") => match self.dice.within(0, 2) {
+                0 => Fault::DelayRequest(self.dice.within(600, LATE_MILLIS)),
+                1 => Fault::DelayAnswer(LATE_MILLIS),
+                _ => Fault::DropAnswer,
+            },
+            (Phase::Publishing, "CompleteMultipartUpload") => match self.dice.within(0, 3) {
+                0 => return Some(self.abort(call)),
+                1 => Fault::DelayRequest(LATE_MILLIS),
+                2 => Fault::DelayAnswer(LATE_MILLIS),
+                _ => Fault::DropRequest,
+            },
+            (Phase::Finalizing, "UpdateItem") if commits => Fault::DelayAnswer(LATE_MILLIS),
+            _ => return None,
+        };
+        Some(("halts before a kill", fault))
+    }
+
+    /// Somebody else aborts the upload of a commit just before it is published.
+    fn abort(&mut self, call: &Call) -> (&'static str, Fault) {
+        let _ = self.aborts.send(call.detail.clone());
+        ("uploads to be aborted before their complete", Fault::DelayRequest(ABORT_MILLIS))
+    }
+
+    /// Out of a thousand calls of each kind.
+    fn scattered(&mut self, call: &Call) -> Option<(&'static str, Fault)> {
+        let roll = self.dice.within(0, 999);
+        let fault = match (call.operation.as_str(), roll) {
+            ("TransactWriteItems", 0..25) => ("answers of transactions dropped", Fault::DropAnswer),
+            ("TransactWriteItems", 25..35) => ("transactions that arrive twice", Fault::Repeat(700)),
+            ("TransactWriteItems", 35..40) => ("transactions in conflict", Fault::TransactionConflict),
+            ("TransactWriteItems", 40..45) => ("transactions that never arrive", Fault::DropRequest),
+            ("UpdateItem", 0..5) => ("answers of updates dropped", Fault::DropAnswer),
+            ("UpdateItem", 5..8) => ("updates throttled", Fault::Throttle),
+            ("CompleteMultipartUpload", 0..30) => return Some(self.abort(call)),
+            ("CompleteMultipartUpload", 30..45) => {
+                ("completes answered NoSuchUpload", Fault::NoSuchUploadAfterComplete)
+            }
+            ("CompleteMultipartUpload", 45..55) => ("answers of completes dropped", Fault::DropAnswer),
+            ("CompleteMultipartUpload", 55..60) => ("completes answered 200 with an error", Fault::OkWithError),
+            ("CompleteMultipartUpload", 60..65) => {
+                ("completes done and answered with an error", Fault::OkWithErrorAfterEffect)
+            }
+            ("UploadPart" | "CreateMultipartUpload", 0..5) => ("uploads slowed down", Fault::Throttle),
+            ("UploadPart" | "CreateMultipartUpload", 5..8) => ("answers of uploads dropped", Fault::DropAnswer),
+            ("GetRecords", 0..5) => ("reads throttled", Fault::Throttle),
+            ("GetRecords", 5..8) => ("iterators expired", Fault::ExpiredIterator),
+            ("GetRecords", 8..11) => ("answers of reads dropped", Fault::DropAnswer),
+            _ => return None,
+        };
+        Some(fault)
+    }
+}
+
+/// Aborts the uploads that it is told of, for ever. Gives up on one that is not open: then its complete was faster.
+pub async fn abort_uploads(emulator: Arc<Emulator>, address: String, mut paths: mpsc::UnboundedReceiver<String>) {
+    while let Some(path) = paths.recv().await {
+        let Some(key) = path.strip_prefix('/').and_then(|path| path.strip_prefix(BUCKET)?.strip_prefix('/')) else {
+            continue;
+        };
+        debug_assert!(key.starts_with(PREFIX));
+        for upload in emulator.open_uploads(BUCKET).into_iter().filter(|upload| upload.key == key) {
+            let request = format!("DELETE {path}?uploadId={}", upload.upload_id);
+            let _ = call(&address, &request, &[], &[]).await;
+        }
+    }
+}
