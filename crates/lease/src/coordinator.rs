@@ -380,4 +380,6 @@ fn heavy(rows: &Rows) -> bool {
 }
 
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 mod tests;

@@ -143,7 +143,7 @@ fn finished_unknown_and_busy_leases_are_left_alone() {
 #[test]
 fn a_released_lease_is_left_to_the_worker_that_waits_for_it_for_three_seconds() {
     let fresh = waits(seen(0, "", Duration::from_secs(2)), "newcomer");
-    assert_eq!(Me::default().plan(&[fresh.clone()]), []);
+    assert_eq!(Me::default().plan(&[fresh]), []);
     let late = waits(seen(0, "", Duration::from_secs(3)), "newcomer");
     assert_eq!(Me::default().plan(&[late]), [Action::Take(key(0))]);
     let mine = waits(seen(0, "", Duration::ZERO), "me");
