@@ -26,7 +26,9 @@ const TICK: Duration = Duration::from_millis(250);
 const KILL_AT: f64 = 0.3;
 /// When a shard is split, of the duration.
 const SPLIT_AT: f64 = 0.5;
-/// How long the rest may take to be delivered: with 20 s of producing and 10 s of draining all ends within 60 s.
+/// How much longer it produces, at most, if a short duration left no time for both.
+const OVERTIME_MAX: Duration = Duration::from_secs(8);
+/// How long the rest may take to be delivered: with 20 s of producing, and 10 s of draining, all ends within 60 s.
 const REST_MAX: Duration = Duration::from_secs(25);
 
 /// What came of it.
@@ -100,7 +102,7 @@ impl<'a> Play<'a> {
         loop {
             ticks.tick().await;
             let elapsed = self.begin.elapsed();
-            if rest_until.is_none() && (elapsed >= self.duration || stop.is_cancelled()) {
+            if rest_until.is_none() && (self.is_over(elapsed) || stop.is_cancelled()) {
                 enough.cancel();
                 rest_until = Some(elapsed + REST_MAX);
             }
@@ -110,6 +112,12 @@ impl<'a> Play<'a> {
             }
             self.look(progress.records(), rest_until.is_none()).await?;
         }
+    }
+
+    /// Whether enough was produced, and all was done to the fleet that is to be done.
+    fn is_over(&self, elapsed: Duration) -> bool {
+        let all_done = self.killed.is_some() && self.split.is_some();
+        elapsed >= self.duration && (all_done || elapsed >= self.duration + OVERTIME_MAX)
     }
 
     /// Waits until everything is delivered.
