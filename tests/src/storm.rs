@@ -1,5 +1,5 @@
 //! Proofs with real processes over TCP: worker processes that are killed, frozen and told to stop, against the embedded
-//! endpoints in this process, each worker through a door of its own, so that faults can strike one of them.
+//! endpoints in this process, each worker with an access key of its own, so that faults can strike one of them.
 //!
 //! [`endpoints`] and [`fleet`] are the scene, [`producer`] fills the stream and keeps the [`ledger`], [`weather`] is what
 //! goes wrong, [`objects`], [`tables`] and [`logs`] look at what came of it. What is checked is read from outside: bytes
@@ -31,7 +31,10 @@ pub const PREFIX: &str = "out/";
 pub fn config(failover: u64, interval: u64, memory: u64) -> String {
     format!(
         "version: 1
-worker: {{ id: \"${{STANDPIPE_WORKER}}\", memory: {memory}MiB, shutdown_grace: 60s }}
+worker:
+  id: ${{STANDPIPE_WORKER}}
+  memory: {memory}MiB
+  shutdown_grace: 60s
 http: \"off\"
 telemetry: {{ logs: json }}
 pipelines:

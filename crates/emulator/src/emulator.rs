@@ -233,6 +233,11 @@ impl Emulator {
         self.s3.open_uploads(bucket)
     }
 
+    /// Aborts an open upload, as a lifecycle rule of the bucket would. `false`: there is none.
+    pub fn abort_upload(&self, bucket: &str, key: &str, upload_id: &str) -> bool {
+        self.s3.abort_upload(bucket, key, upload_id)
+    }
+
     /// Answers one request.
     pub(crate) async fn call(self: &Arc<Self>, connection: &Arc<str>, request: Request) -> Result<Answer, Lost> {
         let (service, operation) = classify(&request);

@@ -23,5 +23,5 @@ pub use self::fault::{Fault, Faults, Latency, Rule};
 pub use self::in_process::Connection;
 pub use self::kinesis::{KinesisError, Placed};
 pub use self::s3::{BucketError, ObjectSummary, UploadSummary};
-pub use self::serve::{serve, serve_as};
+pub use self::serve::{serve, serve_by_key};
 pub use self::trace::TraceEntry;

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,23 +29,31 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve_as(emulator, "tcp", listener, shutdown).await
+    let shutdown = pin!(shutdown);
+    accept(emulator, listener, shutdown, false).await
 }
 
-/// [`serve`], with a name that faults and the trace know: a listener for each client tells them apart.
+/// [`serve`], where faults and the trace know each client by its access key id instead of `tcp`.
 ///
 /// Cancel-safe as [`serve`].
 ///
 /// # Errors
 /// Those of the listener itself.
-pub async fn serve_as(
+pub async fn serve_by_key(
     emulator: Arc<Emulator>,
-    name: &str,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let name: Arc<str> = name.into();
-    let mut shutdown = pin!(shutdown);
+    let shutdown = pin!(shutdown);
+    accept(emulator, listener, shutdown, true).await
+}
+
+async fn accept(
+    emulator: Arc<Emulator>,
+    listener: TcpListener,
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    by_key: bool,
+) -> io::Result<()> {
     let mut connections = JoinSet::new();
     loop {
         // Stop comes first, so that a flood of connections cannot put it off.
@@ -54,7 +62,7 @@ pub async fn serve_as(
             () = &mut shutdown => return Ok(()),
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { connections.spawn(connection(emulator.clone(), name.clone(), stream)); }
+                Ok((stream, _)) => { connections.spawn(connection(emulator.clone(), by_key, stream)); }
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -70,9 +78,9 @@ fn is_fatal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
 }
 
-async fn connection(emulator: Arc<Emulator>, name: Arc<str>, stream: TcpStream) {
+async fn connection(emulator: Arc<Emulator>, by_key: bool, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(emulator.clone(), name.clone(), request));
+    let service = service_fn(move |request| answer(emulator.clone(), by_key, request));
     let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
@@ -81,13 +89,20 @@ async fn connection(emulator: Arc<Emulator>, name: Arc<str>, stream: TcpStream) 
 
 async fn answer(
     emulator: Arc<Emulator>,
-    name: Arc<str>,
+    by_key: bool,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<Full<Bytes>>, Broken> {
     let (parts, body) = request.into_parts();
+    let name: Arc<str> = access_key(&parts.headers).filter(|_| by_key).unwrap_or("tcp").into();
     let body = body.collect().await.map_err(|_| Broken(Lost::Reset))?.to_bytes();
     let answer = emulator.call(&name, http::Request::from_parts(parts, body)).await.map_err(Broken)?;
     Ok(answer.map(Full::new))
+}
+
+/// The access key id of a signed request (Signature Version 4: `Credential=ID/date/region/service/aws4_request`).
+fn access_key(headers: &http::HeaderMap) -> Option<&str> {
+    let signature = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    signature.split("Credential=").nth(1)?.split('/').next()
 }
 
 /// Makes hyper close the connection without an answer.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use standpipe_flow::{ChildShard, DestinationId, Fence, LeaseKey, LeaseRow, Millis, Position, Tenure};
 use standpipe_lease::may_read;
-use standpipe_lease::{Command, LeaseEvent, LeaseHandle};
+use standpipe_lease::{Command, LeaseEvent, LeaseHandle, LostReason};
 use standpipe_pipeline::deliver::{Notice, Order};
 use standpipe_pipeline::metrics::{At, Metrics};
 use standpipe_pipeline::shard::{self, Arrived, ReadContext, ReadEnd};
@@ -133,6 +133,10 @@ impl PipelineWorker {
                     self.notify(Notice::Lost { lease: row.key.clone(), tenure: old.fence.tenure });
                 }
                 self.notify(Notice::Taken { row, fence });
+            }
+            LeaseEvent::Lost { lease, tenure, reason: LostReason::Ended } => {
+                info!(shard = %lease, "the shard is finished for everybody");
+                self.forget(&lease, tenure);
             }
             LeaseEvent::Lost { lease, tenure, reason } => {
                 warn!(shard = %lease, reason = %reason, "lease lost");

@@ -115,10 +115,10 @@ async fn run(plan: Plan) -> io::Result<bool> {
     let fleet = Fleet::new(&dir, &config(FAILOVER_SECONDS, INTERVAL_SECONDS, MEMORY_MIB))?;
     let (weather, to_abort) = Weather::begin(&endpoints.emulator, plan.seed);
     let mut beside = JoinSet::new();
-    beside.spawn(abort_uploads(endpoints.emulator.clone(), endpoints.quiet.clone(), to_abort));
+    beside.spawn(abort_uploads(endpoints.emulator.clone(), endpoints.address.clone(), to_abort));
     let mut storm = Storm::new(plan, endpoints, fleet, weather);
     for _ in 0..WORKERS {
-        storm.start().await?;
+        storm.start()?;
     }
     let enough = CancellationToken::new();
     let (emulator, ledger) = (storm.endpoints.emulator.clone(), storm.ledger.clone());
@@ -156,10 +156,8 @@ impl Storm {
         Duration::from_millis(self.dice.within(from, to))
     }
 
-    async fn start(&mut self) -> io::Result<()> {
-        let address = self.endpoints.door(&self.fleet.next_name()).await?;
-        self.fleet.start(&address)?;
-        Ok(())
+    fn start(&mut self) -> io::Result<()> {
+        self.fleet.start(&self.endpoints.address).map(drop)
     }
 
     /// Until the time is over.
@@ -168,7 +166,7 @@ impl Storm {
         let mut next_look = self.begin;
         while Instant::now() < end {
             sleep(TICK).await;
-            self.watch();
+            self.watch()?;
             self.strike().await?;
             self.freeze().await?;
             self.reshard();
@@ -177,23 +175,21 @@ impl Storm {
                 next_look = Instant::now() + Duration::from_secs(1);
             }
         }
-        self.seen.commits = tables::receipts(&self.endpoints.quiet).await?.len();
+        self.seen.commits = tables::receipts(&self.endpoints.address).await?.len();
         self.seen.behind = lock(&self.ledger).len().saturating_sub(self.found.records);
         self.seen.seconds = self.begin.elapsed().as_secs_f64();
         Ok(())
     }
 
-    fn watch(&mut self) {
+    fn watch(&mut self) -> io::Result<()> {
         self.fleet.measure();
-        for (name, status) in self.fleet.fallen() {
-            self.seen.wrong.push(format!("{name} ended by itself: {status}"));
-        }
+        self.fleet.fallen().map_or(Ok(()), |fallen| Err(io::Error::other(fallen)))
     }
 
     /// A worker that holds leases, runs, and is not about to be killed.
     async fn victim(&mut self) -> io::Result<Option<String>> {
         let doomed = self.doomed.as_ref().map(|(name, _)| name.clone());
-        let leases = tables::leases(&self.endpoints.quiet).await.unwrap_or_default();
+        let leases = tables::leases(&self.endpoints.address).await.unwrap_or_default();
         let holds = |name: &str| {
             let own = |owner: &String| owner.starts_with(&format!("{name}-"));
             leases.values().any(|lease| lease.owner.as_ref().is_some_and(own) && !lease.ended())
@@ -216,7 +212,7 @@ impl Storm {
             self.fleet.kill(&name);
             self.weather.release(&name);
             self.seen.count("killed with -9");
-            self.start().await?;
+            self.start()?;
             self.next_kill = now + self.millis(3_000, 8_000);
         }
         if self.doomed.is_none() && now + HALT >= self.next_kill {
@@ -273,12 +269,12 @@ impl Storm {
             self.fleet.thaw(&name);
         }
         while self.fleet.len() < WORKERS {
-            self.start().await?;
+            self.start()?;
         }
         let mut last = (self.found.records, begin);
         while self.found.records < lock(&self.ledger).len() && last.1.elapsed() < STUCK {
             sleep(TICK * 3).await;
-            self.watch();
+            self.watch()?;
             self.found.look(&self.endpoints.emulator, &self.ledger);
             if self.found.records > last.0 {
                 last = (self.found.records, Instant::now());

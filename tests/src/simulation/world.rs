@@ -218,7 +218,7 @@ impl World {
 
     fn strike(&mut self) {
         let now = self.now_millis();
-        match self.dice.within(0, 9) {
+        match self.dice.within(0, 11) {
             0..=2 => {
                 if let Some(number) = self.victim() {
                     self.kill(number);
@@ -250,10 +250,23 @@ impl World {
                 }
             }
             6 | 7 => self.reshard(),
+            8 | 9 => self.abort_an_upload(),
             _ => {
                 let name = faults::away(self.emulator.faults(), &mut self.dice, now);
                 self.note(name);
             }
+        }
+    }
+
+    /// Somebody else aborts an upload of ours, whatever it is for.
+    fn abort_an_upload(&mut self) {
+        let open = self.emulator.open_uploads(BUCKET);
+        if open.is_empty() {
+            return;
+        }
+        let upload = &open[self.dice.within(0, open.len() as u64 - 1) as usize];
+        if self.emulator.abort_upload(BUCKET, &upload.key, &upload.upload_id) {
+            self.note("upload aborted by others");
         }
     }
 

@@ -44,18 +44,13 @@ impl Fleet {
         Ok(Self { program, dir: dir.to_owned(), living: BTreeMap::new(), born: 0, peak_kib: 0 })
     }
 
-    /// The name that the next worker will have.
-    pub fn next_name(&self) -> String {
-        format!("worker-{:03}", self.born + 1)
-    }
-
     /// Starts a worker against the endpoints at `address`.
     ///
     /// # Errors
     /// When the process cannot be started.
     pub fn start(&mut self, address: &str) -> io::Result<String> {
-        let name = self.next_name();
         self.born += 1;
+        let name = format!("worker-{:03}", self.born);
         let log = File::create(self.dir.join(format!("{name}.log")))?;
         let child = Command::new(&self.program)
             .args(["run", "-c"])
@@ -63,7 +58,8 @@ impl Fleet {
             .env("STANDPIPE_WORKER", &name)
             .env("AWS_ENDPOINT_URL", format!("http://{address}"))
             .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", "standpipe")
+            // What faults know it by.
+            .env("AWS_ACCESS_KEY_ID", &name)
             .env("AWS_SECRET_ACCESS_KEY", "standpipe")
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .stdin(Stdio::null())
@@ -129,18 +125,19 @@ impl Fleet {
         }
     }
 
-    /// Workers that ended though nobody told them to; they are forgotten.
-    pub fn fallen(&mut self) -> Vec<(String, ExitStatus)> {
-        let mut fallen = Vec::new();
-        for (name, process) in &mut self.living {
-            if let Ok(Some(status)) = process.child.try_wait() {
-                fallen.push((name.clone(), status));
-            }
-        }
-        for (name, _) in &fallen {
-            self.living.remove(name);
-        }
-        fallen
+    /// A worker that ended though nobody told it to, with the end of its log: nothing else is worth looking at then.
+    pub fn fallen(&mut self) -> Option<String> {
+        let fallen = self.living.iter_mut().find_map(|(name, process)| {
+            let status = process.child.try_wait().ok().flatten()?;
+            Some((name.clone(), status))
+        });
+        let (name, status) = fallen?;
+        self.living.remove(&name);
+        let log = std::fs::read(self.dir.join(format!("{name}.log"))).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let last: Vec<&str> = log.lines().rev().take(12).collect();
+        let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+        Some(format!("{name} ended by itself with {status}:\n{last}"))
     }
 
     /// Waits until this worker has ended: how, or `None` when it has not in that time (it is then killed).

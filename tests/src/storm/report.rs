@@ -62,8 +62,8 @@ impl Report {
     /// # Errors
     /// When something cannot be read.
     pub async fn tell(mut self, endpoints: &Endpoints, ledger: &Shared, dir: &Path) -> io::Result<bool> {
-        let receipts = tables::receipts(&endpoints.quiet).await?;
-        let leases = tables::leases(&endpoints.quiet).await?;
+        let receipts = tables::receipts(&endpoints.address).await?;
+        let leases = tables::leases(&endpoints.address).await?;
         let open = endpoints.emulator.open_shards(STREAM).unwrap_or_default().into_iter().collect();
         let mut logs = Logs::read(dir)?;
         let mut wrong = std::mem::take(&mut self.seen.wrong);

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use standpipe_emulator::{Call, Emulator, Fault};
 use tokio::sync::mpsc;
 
-use super::endpoints::QUIET;
 use super::http::call;
 use super::{BUCKET, PREFIX};
 use crate::simulation::Dice;
@@ -42,7 +41,7 @@ impl Phase {
 
 struct State {
     dice: Dice,
-    /// By the name of a door.
+    /// By the worker's name.
     phases: BTreeMap<String, Phase>,
     struck: BTreeMap<&'static str, u64>,
     aborts: mpsc::UnboundedSender<String>,
@@ -52,6 +51,8 @@ struct State {
 #[derive(Clone)]
 pub struct Weather(Arc<Mutex<State>>);
 
+/// How this process's own requests are known: they are not signed.
+const UNSIGNED: &str = "tcp";
 /// A request under [`Phase`] is on its way for so long: the worker is dead when it arrives.
 const LATE_MILLIS: u64 = 4_000;
 /// How long a Complete is held up so that its upload can be aborted before it arrives.
@@ -73,13 +74,13 @@ impl Weather {
     }
 
     /// Brings the commits of one worker to a halt in this phase.
-    pub fn halt(&self, door: &str, phase: Phase) {
-        self.state().phases.insert(door.to_owned(), phase);
+    pub fn halt(&self, worker: &str, phase: Phase) {
+        self.state().phases.insert(worker.to_owned(), phase);
     }
 
     /// Ends that.
-    pub fn release(&self, door: &str) {
-        self.state().phases.remove(door);
+    pub fn release(&self, worker: &str) {
+        self.state().phases.remove(worker);
     }
 
     /// How often each kind of fault struck.
@@ -88,7 +89,7 @@ impl Weather {
     }
 
     fn strike(&self, call: &Call) -> Option<Fault> {
-        if *call.connection == *QUIET {
+        if *call.connection == *UNSIGNED {
             return None;
         }
         let mut state = self.state();

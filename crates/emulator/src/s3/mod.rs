@@ -133,6 +133,11 @@ impl S3 {
         self.store.get(bucket, key).ok()?.blob.read().ok()
     }
 
+    /// Whether there was such an upload to abort.
+    pub(crate) fn abort_upload(&self, bucket: &str, key: &str, upload_id: &str) -> bool {
+        self.store.abort_upload(bucket, key, upload_id).is_ok()
+    }
+
     pub(crate) fn open_uploads(&self, bucket: &str) -> Vec<UploadSummary> {
         let state = self.store.state();
         let uploads = state.buckets.get(bucket).into_iter().flat_map(|bucket| &bucket.uploads);
