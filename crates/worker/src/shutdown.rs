@@ -1,7 +1,9 @@
 //! The end of a pipeline, as a list of steps, each with a deadline and a log line.
 //!
-//! 1. not ready any more, no new leases; 2. reading stops; 3. what is buffered is delivered and finalized, lease by
-//! lease; 4. each lease is released as soon as it is drained; 5. coordinator and loops end.
+//! - not ready any more, no new leases;
+//! - reading stops; what is buffered is delivered and finalized, lease by lease;
+//! - each lease is released as soon as it is drained;
+//! - coordinator and loops end.
 
 use std::time::Duration;
 

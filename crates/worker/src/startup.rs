@@ -61,21 +61,19 @@ pub(crate) async fn start(
     let stream = identity(&parts).await?;
     info!(pipeline = pipeline.name, stream = stream.arn, shards = stream.open_shards, "the stream is there");
     let begin = platform.clock.wall();
-    let settings = lease_settings(pipeline, options, shared, &parts, &stream, begin);
+    let base = Base { pipeline, options, platform, shared, parts, stream, begin };
     let seams = Seams {
-        heartbeats: parts.heartbeat.clone(),
-        dynamo: parts.delivery.clone(),
+        heartbeats: base.parts.heartbeat.clone(),
+        dynamo: base.parts.delivery.clone(),
         clock: platform.clock.clone(),
         random: platform.random.clone(),
-        catalog: Arc::new(Shards(parts.stream.catalog())),
+        catalog: Arc::new(Shards(base.parts.stream.catalog())),
     };
-    let leases = standpipe_lease::start(settings, seams).await.map_err(start_error)?;
-    let [one] = <[Assembled; 1]>::try_from(parts.destinations.clone())
+    let leases = standpipe_lease::start(base.lease_settings(), seams).await.map_err(start_error)?;
+    let [one] = <[Assembled; 1]>::try_from(base.parts.destinations.clone())
         .map_err(|_| WorkerError::Findings("more than one destination is not built yet".into()))?;
     probe(&one).await;
-    let until = options.until_caught_up.then_some(begin);
-    let base = Base { pipeline, options, platform, shared };
-    Ok(base.compose(parts, one, leases, stream.retention, until))
+    Ok(base.compose(one, leases))
 }
 
 /// Runs a started pipeline. A task beside it that ends before it, ends it.
@@ -120,30 +118,6 @@ async fn identity(parts: &Parts) -> Result<standpipe_source::StreamIdentity, Wor
     }
 }
 
-fn lease_settings(
-    pipeline: &config::Pipeline,
-    options: &Options,
-    shared: &Shared,
-    parts: &Parts,
-    stream: &standpipe_source::StreamIdentity,
-    begin: Millis,
-) -> LeaseSettings {
-    let identities: BTreeMap<_, _> =
-        parts.destinations.iter().map(|one| (one.id.clone(), one.identity.clone())).collect();
-    LeaseSettings {
-        worker: shared.worker_id.clone(),
-        table: pipeline.lease.table.clone(),
-        failover: pipeline.lease.failover,
-        leases_max: pipeline.lease.leases_max.map_or(usize::MAX, |max| max as usize),
-        create: pipeline.lease.create,
-        start: start_position(pipeline.source.start, begin),
-        stream: StreamIdentity { arn: stream.arn.clone(), created_at: stream.created },
-        destinations: identities,
-        retired: parts.retired.clone(),
-        adopt_destinations: options.adopt_destinations,
-    }
-}
-
 fn start_error(error: StartError) -> WorkerError {
     match error {
         StartError::Unfit { cause } => WorkerError::Findings(format!(
@@ -178,23 +152,38 @@ fn start_position(start: StartPosition, now: Millis) -> standpipe_lease::StartPo
     }
 }
 
+/// What a pipeline is put together from.
 struct Base<'a> {
     pipeline: &'a config::Pipeline,
     options: &'a Options,
     platform: &'a Platform,
     shared: &'a Shared,
+    parts: Parts,
+    stream: standpipe_source::StreamIdentity,
+    /// The instant of the start.
+    begin: Millis,
 }
 
 impl Base<'_> {
+    fn lease_settings(&self) -> LeaseSettings {
+        let named = |one: &Assembled| (one.id.clone(), one.identity.clone());
+        let lease = &self.pipeline.lease;
+        LeaseSettings {
+            worker: self.shared.worker_id.clone(),
+            table: lease.table.clone(),
+            failover: lease.failover,
+            leases_max: lease.leases_max.map_or(usize::MAX, |max| max as usize),
+            create: lease.create,
+            start: start_position(self.pipeline.source.start, self.begin),
+            stream: StreamIdentity { arn: self.stream.arn.clone(), created_at: self.stream.created },
+            destinations: self.parts.destinations.iter().map(named).collect(),
+            retired: self.parts.retired.clone(),
+            adopt_destinations: self.options.adopt_destinations,
+        }
+    }
+
     /// Puts the parts together and starts the tasks beside the worker.
-    fn compose(
-        &self,
-        parts: Parts,
-        one: Assembled,
-        leases: Leases,
-        retention: Duration,
-        until: Option<Millis>,
-    ) -> Started {
+    fn compose(self, one: Assembled, leases: Leases) -> Started {
         let Leases { handle, events, holdings, commits, fingerprint, coordinator, heartbeats } = leases;
         let (notices, notices_in) = mpsc::unbounded_channel();
         let (orders_out, orders) = mpsc::unbounded_channel();
@@ -215,7 +204,7 @@ impl Base<'_> {
             HEARTBEATS
         });
         if let Some(s3) = one.s3.clone() {
-            let table = assemble::lease_table(&parts.delivery, self.pipeline);
+            let table = assemble::lease_table(&self.parts.delivery, self.pipeline);
             let sweeper = Sweeper { s3, log, table, fingerprint };
             beside.spawn(async move {
                 sweeper.run().await;
@@ -234,9 +223,9 @@ impl Base<'_> {
         let worker = PipelineWorker {
             name: self.pipeline.name.clone(),
             destination: one.id,
-            stream: parts.stream,
-            polling: parts.polling,
-            retention,
+            stream: self.parts.stream,
+            polling: self.parts.polling,
+            retention: self.stream.retention,
             leases: handle,
             events,
             notices,
@@ -246,7 +235,7 @@ impl Base<'_> {
             health: self.shared.health.clone(),
             metrics,
             at,
-            until,
+            until: self.options.until_caught_up.then_some(self.begin),
             grace: self.shared.grace,
             held: BTreeMap::new(),
             tasks: JoinSet::new(),

@@ -69,7 +69,7 @@ impl SimRandom {
 impl Random for SimRandom {
     fn next(&self) -> u64 {
         let seed = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        Dice::new(seed).next()
+        Dice::new(seed).roll()
     }
 }
 
@@ -125,7 +125,7 @@ impl World {
         let start = Instant::now();
         let clock = move || EPOCH_MILLIS + start.elapsed().as_millis() as u64;
         let mut options = EmulatorOptions::new(Arc::new(clock));
-        options.seed = dice.next();
+        options.seed = dice.roll();
         options.latency = faults::latency(&mut dice);
         options.trace = true;
         let emulator = Emulator::new(options).expect("an emulator in memory opens");
@@ -167,7 +167,7 @@ impl World {
         let platform = Platform {
             sdk: standpipe_worker::platform::embedded(Some(connection.http_client()), "http://127.0.0.1:4600"),
             clock,
-            random: Arc::new(SimRandom::new(self.dice.next())),
+            random: Arc::new(SimRandom::new(self.dice.roll())),
             offload: Arc::new(Inline),
             metrics: self.metrics.clone(),
         };
@@ -290,7 +290,7 @@ impl World {
         for _ in 0..count {
             let id = self.ledger.next_id();
             let pad = "x".repeat(self.dice.within(0, 300) as usize);
-            let key = self.dice.next().to_string();
+            let key = self.dice.roll().to_string();
             records.push((key, Bytes::from(format!("{{\"id\":{id},\"pad\":\"{pad}\"}}"))));
         }
         if records.is_empty() {
