@@ -23,36 +23,26 @@ pub(crate) struct Seen {
     pub destination: DestinationId,
 }
 
-pub(crate) struct Check {
-    until: Option<Millis>,
-}
+/// The stream may take so long to say what it has; then it is asked anew.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
-impl Check {
-    pub(crate) fn new(until: Option<Millis>) -> Self {
-        Self { until }
+/// Whether the program may end. Asks the stream only when nothing that is held here is left to read.
+pub(crate) async fn reached(until: Millis, seen: &Seen, stream: &Stream) -> bool {
+    let read = |lease: &LeaseKey| {
+        let progress = seen.progress.get(lease);
+        let finished = seen.rows.get(lease).is_some_and(|row| row.ended());
+        finished || progress.is_some_and(|p| p.ended || p.at_tip || p.newest.is_some_and(|newest| newest > until))
+    };
+    if seen.rows.leases.is_empty() || !seen.held.iter().all(read) {
+        return false;
     }
-
-    /// Whether the program may end. Asks the stream only when nothing that is held here is left to read.
-    pub(crate) async fn done(&mut self, seen: &Seen, stream: &Stream) -> bool {
-        let Some(until) = self.until else { return false };
-        let read = |lease: &LeaseKey| {
-            let progress = seen.progress.get(lease);
-            let finished = seen.rows.get(lease).is_some_and(|row| row.ended());
-            finished || progress.is_some_and(|p| p.ended || p.at_tip || p.newest.is_some_and(|newest| newest > until))
-        };
-        if seen.rows.leases.is_empty() || !seen.held.iter().all(read) {
-            return false;
+    match tokio::time::timeout(ANSWER_MAX, elsewhere(&stream.catalog(), seen, until)).await {
+        Ok(Ok(reached)) => reached,
+        Ok(Err(error)) => {
+            debug!(error, "cannot tell yet whether everything is caught up");
+            false
         }
-        let catalog = stream.catalog();
-        let asked = tokio::time::timeout(Duration::from_secs(30), elsewhere(&catalog, seen, until)).await;
-        match asked {
-            Ok(Ok(done)) => done,
-            Ok(Err(error)) => {
-                debug!(error, "cannot tell yet whether everything is caught up");
-                false
-            }
-            Err(_) => false,
-        }
+        Err(_) => false,
     }
 }
 

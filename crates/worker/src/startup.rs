@@ -236,6 +236,7 @@ impl Base<'_> {
             metrics,
             at,
             until: self.options.until_caught_up.then_some(self.begin),
+            looking: false,
             grace: self.shared.grace,
             held: BTreeMap::new(),
             tasks: JoinSet::new(),

@@ -60,6 +60,7 @@ pub(crate) enum Ended {
     Reader { lease: LeaseKey, tenure: Tenure, epoch: u64, end: ReadEnd },
     Children { lease: LeaseKey, tenure: Tenure, epoch: u64 },
     Drain { lease: LeaseKey, tenure: Tenure, delivered: bool },
+    Look { caught_up: bool },
 }
 
 pub(crate) struct PipelineWorker {
@@ -78,6 +79,8 @@ pub(crate) struct PipelineWorker {
     pub metrics: Metrics,
     pub at: At,
     pub until: Option<Millis>,
+    /// Whether somebody is looking whether everything is caught up.
+    pub looking: bool,
     pub grace: Duration,
     pub held: BTreeMap<LeaseKey, Held>,
     pub tasks: JoinSet<Ended>,
@@ -91,7 +94,6 @@ impl PipelineWorker {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<Ending, WorkerError> {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut check = caught_up::Check::new(self.until);
         let ending = loop {
             // In this order: the end, what changes our rights, what delivery needs, what has ended.
             tokio::select! {
@@ -102,19 +104,16 @@ impl PipelineWorker {
                     None => return Err(WorkerError::Failed("the lease coordinator has ended".into())),
                 },
                 Some(order) = self.orders.recv() => self.order(order),
-                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    if let Ok(ended) = ended { self.ended(ended) }
-                }
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => match ended {
+                    Ok(Ended::Look { caught_up: true }) => break Ending::CaughtUp,
+                    Ok(ended) => self.ended(ended),
+                    Err(error) if error.is_cancelled() => {} // a reader that was stopped
+                    Err(error) => return Err(WorkerError::Failed(format!("a task of the pipeline failed: {error}"))),
+                },
                 _ = look.tick() => {
                     self.health.alive();
                     self.start_waiting_readers();
-                    let seen = caught_up::Seen {
-                        progress: self.context.progress.clone(),
-                        rows: self.leases.rows(),
-                        held: self.held.keys().cloned().collect(),
-                        destination: self.destination.clone(),
-                    };
-                    if check.done(&seen, &self.stream).await { break Ending::CaughtUp }
+                    self.look_whether_caught_up();
                 }
             }
         };
@@ -214,6 +213,20 @@ impl PipelineWorker {
         }
     }
 
+    /// `run --until caught-up`: asks, beside everything else, whether the end has come.
+    fn look_whether_caught_up(&mut self) {
+        let Some(until) = self.until.filter(|_| !self.looking) else { return };
+        self.looking = true;
+        let seen = caught_up::Seen {
+            progress: self.context.progress.clone(),
+            rows: self.leases.rows(),
+            held: self.held.keys().cloned().collect(),
+            destination: self.destination.clone(),
+        };
+        let stream = self.stream.clone();
+        self.tasks.spawn(async move { Ended::Look { caught_up: caught_up::reached(until, &seen, &stream).await } });
+    }
+
     fn start_waiting_readers(&mut self) {
         let waiting: Vec<LeaseKey> =
             self.held.iter().filter(|(_, held)| held.wanted.is_some()).map(|(lease, _)| lease.clone()).collect();
@@ -256,6 +269,7 @@ impl PipelineWorker {
             Ended::Children { lease, tenure, epoch } if self.is_held(&lease, tenure) => {
                 self.notify(Notice::ShardEnd { lease, tenure, epoch });
             }
+            Ended::Look { .. } => self.looking = false,
             Ended::Drain { lease, tenure, delivered: true } if self.is_held(&lease, tenure) => {
                 self.forget(&lease, tenure);
                 self.leases.send(Command::Release { lease, tenure });

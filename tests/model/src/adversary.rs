@@ -7,7 +7,7 @@ use crate::carry::row;
 use crate::moves::Moves;
 use crate::scene::{WORKERS, cid};
 use crate::shared::Shared;
-use crate::world::{COUNTER, Entry, Message, NEVER, Upload, World, number};
+use crate::world::{COUNTER, Entry, Java, Message, NEVER, Upload, World, number};
 use crate::{scene::Scene, worker::Task};
 
 impl Moves<'_> {
@@ -28,7 +28,7 @@ impl Moves<'_> {
         let shard = match message {
             Message::Finalize(finalize) => Some(scene.shard(&finalize.lease)),
             Message::Adopt(adopt) => Some(scene.shard(&adopt.fence.lease)),
-            Message::Heartbeat(_, s, ..) => Some(*s),
+            Message::Heartbeat { s, .. } => Some(*s),
             _ => None,
         };
         let name = |x: &World| {
@@ -132,9 +132,11 @@ impl Moves<'_> {
         self.push(
             |_| format!("JAVA stops on shard {s}"),
             |x| {
-                x.java[s] = crate::world::Java::default();
+                x.java[s] = Java::default();
                 if owner {
                     x.foreign(s, |lease| lease.owner = None);
+                } else if lease.checkpoint_owner.as_ref() == Some(&scene.java) {
+                    x.foreign(s, |lease| lease.checkpoint_owner = None);
                 }
             },
         );
@@ -144,7 +146,7 @@ impl Moves<'_> {
                 |x| {
                     x.counted(s);
                     x.rows[s] = Shared::new(None);
-                    x.java[s] = crate::world::Java::default();
+                    x.java[s] = Java::default();
                 },
             );
         }
@@ -160,7 +162,18 @@ impl Moves<'_> {
                 |x| {
                     x.left.assigns -= 1;
                     x.foreign(s, |lease| lease.owner = Some(name.clone()));
-                    x.java[s] = crate::world::Java::default();
+                    x.java[s] = Java::default();
+                },
+            );
+            self.push(
+                |_| format!("JAVA's leader moves shard {s} to {name}, Java may still checkpoint"),
+                |x| {
+                    x.left.assigns -= 1;
+                    x.foreign(s, |lease| {
+                        lease.owner = Some(name.clone());
+                        lease.checkpoint_owner = Some(scene.java.clone());
+                    });
+                    x.java[s].valid = true;
                 },
             );
         }
@@ -215,15 +228,16 @@ impl World {
             Message::Done(cid) => {
                 self.done(cid);
             }
-            Message::Heartbeat(_, s, fence, position) => {
-                let counter = self.row(s).map_or(0, |row| row.counter);
+            Message::Heartbeat { s, fence, position, current, .. } => {
+                let counter = if current { self.row(s).map_or(0, |row| row.counter) } else { 0 };
                 self.write(scene, &standpipe_flow::write::heartbeat(&fence, counter, Some(&position)));
             }
         }
     }
 
     /// Makes states equal that nobody can tell apart: counters become relative, what can never have an effect again is
-    /// forgotten. Nothing here rests on a rule that a mutant may leave out.
+    /// forgotten. Nothing here rests on a rule of the protocol, but for one of the KCL's: unless the scenario keeps them,
+    /// heartbeats with an old counter are forgotten.
     pub(crate) fn tidy(&mut self, scene: &Scene) {
         for s in scene.shards() {
             self.tidy_counter(s);
@@ -268,7 +282,7 @@ impl World {
             }),
             Message::Done(cid) => self.entry(*cid).state() == Some(ReceiptState::Committed),
             Message::Adopt(adopt) => self.row(scene.shard(&adopt.fence.lease)).is_some(),
-            Message::Heartbeat(..) => true,
+            Message::Heartbeat { current, .. } => *current || scene.scenario.old_heartbeats,
         };
         let kept: Vec<bool> = self.net.get().0.iter().map(alive).collect();
         if kept.contains(&false) {
@@ -290,7 +304,7 @@ impl World {
             Message::Commit(commit, _) => commit.cid() == cid,
             Message::Complete(of, _) | Message::Done(of) => *of == cid,
             Message::Finalize(finalize) => finalize.cid == cid,
-            Message::Adopt(_) | Message::Heartbeat(..) => false,
+            Message::Adopt(_) | Message::Heartbeat { .. } => false,
         };
         let busy = |task: &Task| task.cid() == Some(cid) && !matches!(task, Task::Soon { .. } | Task::Finalize { .. });
         ended

@@ -186,7 +186,7 @@ impl Message {
                 format!("the adopting of checkpoint {} at {} in shard {s}", adopt.checkpoint, adopt.destination)
             }
             Self::Done(cid) => format!("DONE of commit {}", number(*cid)),
-            Self::Heartbeat(_, s, fence, position) => {
+            Self::Heartbeat { s, fence, position, .. } => {
                 format!("the heartbeat of {} in shard {s} with checkpoint {position}", fence.owner)
             }
         }

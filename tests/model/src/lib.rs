@@ -54,9 +54,14 @@ pub fn run(arguments: &[String]) -> ExitCode {
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A panic of the core is a violation, and is printed as one.
+/// A panic of the core is a violation, and is printed as one; any other is the model's own.
 fn quiet_panics() {
-    std::panic::set_hook(Box::new(|_| {}));
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !worker::in_core() {
+            print(panic);
+        }
+    }));
 }
 
 fn explore_all(size: Size, time: Duration, wanted: &dyn Fn(&str) -> bool) -> bool {

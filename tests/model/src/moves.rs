@@ -56,6 +56,15 @@ impl<'a> Moves<'a> {
                 continue;
             };
             if !from.holds(w, s) {
+                if from.left.takes > 0 && from.row(s).is_some() {
+                    self.push(
+                        |x| format!("{} takes shard {s} again, unaware that it lost it", x.name(scene, w)),
+                        |x| {
+                            x.left.takes -= 1;
+                            x.take(scene, w, s);
+                        },
+                    );
+                }
                 self.push(|x| format!("{} notices that it lost shard {s}", x.name(scene, w)), |x| x.lose(scene, w, s));
             } else if from.left.deadlines > 0 {
                 self.push(
@@ -77,11 +86,11 @@ impl<'a> Moves<'a> {
                     },
                     |x| x.heartbeat(scene, w, s),
                 );
-                let sending =
-                    |message: &Message| matches!(message, Message::Heartbeat(of, shard, ..) if *of == w && *shard == s);
+                let sending = |message: &Message| matches!(message, Message::Heartbeat { w: of, s: shard, .. } if (*of, *shard) == (w, s));
                 let current = from.row(s).is_some_and(|row| row.counter == holding.counter);
                 if current && !from.net.get().0.iter().any(sending) {
-                    let message = Message::Heartbeat(w, s, Rc::new(holding.fence.clone()), next.clone());
+                    let (fence, position) = (Rc::new(holding.fence.clone()), next.clone());
+                    let message = Message::Heartbeat { w, s, fence, position, current: true };
                     self.push(
                         |x| {
                             format!(

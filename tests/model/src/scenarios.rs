@@ -39,7 +39,8 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
         },
         Scenario {
             name: "S2",
-            what: "two destinations on one row",
+            what: "two destinations on one row, heartbeats late",
+            old_heartbeats: true,
             destinations: 2,
             config: 3,
             records: pick(1, 1, 2),
@@ -136,6 +137,14 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
             budget: Budget { takes: pick(2, 2, 3), java: 1, attempts: pick(1, 2, 2), aborts: pick(0, 0, 1), ..CALM },
             ..PLAIN
         },
+        Scenario {
+            name: "S13",
+            what: "a lane, and Java's leader gives one of its leases back while the tenure still stands",
+            shards: 2,
+            records: 1,
+            budget: Budget { takes: pick(2, 2, 3), java: 1, assigns: 1, attempts: pick(1, 2, 2), unclear: 1, ..CALM },
+            ..PLAIN
+        },
     ]
 }
 
@@ -161,6 +170,7 @@ pub(crate) fn walks() -> Vec<Scenario> {
         destinations: 2,
         config: 3,
         staging: true,
+        old_heartbeats: true,
         budget: wide,
         ..PLAIN
     };

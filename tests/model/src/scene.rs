@@ -66,6 +66,8 @@ pub(crate) struct Scenario {
     pub deletes: bool,
     /// Staging takes time, may fail, and the lease may be lost meanwhile.
     pub staging: bool,
+    /// Heartbeats with an old counter may still arrive.
+    pub old_heartbeats: bool,
     pub budget: Budget,
 }
 
@@ -84,6 +86,7 @@ impl Scenario {
         child: false,
         deletes: false,
         staging: false,
+        old_heartbeats: false,
         budget: Budget {
             takes: 2,
             crashes: 0,

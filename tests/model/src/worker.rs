@@ -21,6 +21,12 @@ use crate::world::{NEVER, Sent, Upload, World, number};
 thread_local! {
     /// Which of the recoveries were met, as bits in the order of [`KINDS`]: a model that never meets one proves nothing.
     pub(crate) static REACHED: Cell<u16> = const { Cell::new(0) };
+    static IN_CORE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the core is at work.
+pub(crate) fn in_core() -> bool {
+    IN_CORE.get()
 }
 
 /// What is counted in [`REACHED`].
@@ -246,7 +252,11 @@ impl World {
         let Some(row) = self.row(s).cloned() else { return };
         let fence = Fence { lease: scene.leases[s].clone(), owner: me.clone(), tenure, generation: row.generation };
         let holding = Holding::of(&row, fence.clone(), Duration::ZERO);
-        self.workers[w].edit().held[s] = Shared::new(Held(Some(holding)));
+        let worker = self.workers[w].edit();
+        if let Some(old) = worker.held[s].get().0.as_ref().map(|holding| holding.fence.tenure) {
+            worker.tasks.retain(|task| task.of_tenure() != Some(old));
+        }
+        worker.held[s] = Shared::new(Held(Some(holding)));
         for d in scene.dests() {
             if config & 1 << d != 0 {
                 self.tell(scene, w, d, Event::Taken { row: Box::new(row.clone()), fence: fence.clone() });
@@ -281,7 +291,10 @@ impl World {
     pub(crate) fn tell(&mut self, scene: &Scene, w: usize, d: usize, event: Event) {
         let Some(protocol) = &mut self.workers[w].edit().protocols[d] else { return };
         let protocol = protocol.edit();
-        match catch_unwind(AssertUnwindSafe(|| protocol.step(event))) {
+        IN_CORE.set(true);
+        let effects = catch_unwind(AssertUnwindSafe(|| protocol.step(event)));
+        IN_CORE.set(false);
+        match effects {
             Ok(effects) => {
                 for effect in effects {
                     self.carry_out(scene, (w, d), effect);

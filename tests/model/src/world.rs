@@ -88,8 +88,14 @@ pub(crate) enum Message {
     Finalize(Rc<Finalize>),
     Adopt(Rc<Adopt>),
     Done(CommitId),
-    /// Of this worker, for this shard; its counter is the present one, or it would not be here.
-    Heartbeat(usize, usize, Rc<Fence>, Position),
+    /// Of worker `w` for shard `s`; `current` while its counter is the row's.
+    Heartbeat {
+        w: usize,
+        s: usize,
+        fence: Rc<Fence>,
+        position: Position,
+        current: bool,
+    },
 }
 
 #[derive(Clone, Default, Debug)]
@@ -192,9 +198,15 @@ impl World {
     /// `leaseCounter` went up: what was sent or remembered under the old one is void.
     pub(crate) fn counted(&mut self, s: usize) {
         self.java[s].valid = false;
-        let stale = |message: &Message| matches!(message, Message::Heartbeat(_, shard, ..) if *shard == s);
-        if self.net.get().0.iter().any(stale) {
-            self.net.edit().0.retain(|message| !stale(message));
+        let of_shard = |message: &Message| matches!(message, Message::Heartbeat { s: of, .. } if *of == s);
+        if self.net.get().0.iter().any(of_shard) {
+            for message in &mut self.net.edit().0 {
+                if let Message::Heartbeat { s: of, current, .. } = message
+                    && *of == s
+                {
+                    *current = false;
+                }
+            }
         }
     }
 
@@ -279,7 +291,12 @@ impl World {
             let Some(position) = row.destinations.get(&commit.receipt.destination) else { continue };
             let carried = position.pending.as_ref().map(|pending| self.entry(pending.cid).state());
             let reached = position.reached().clone();
-            if shard.from < row.checkpoint {
+            let holder = row.checkpoint_owner.as_ref().or(row.owner.as_ref()).cloned();
+            let below = shard.from < row.checkpoint;
+            if holder.as_ref() != Some(&shard.fence.owner) {
+                self.fault(format!("I9: {} commits while the lease is held by {holder:?}", shard.fence.owner));
+            }
+            if below {
                 self.fault(format!("I16: commit {} starts below checkpoint", number(cid)));
             }
             if reached != shard.from {

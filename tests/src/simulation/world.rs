@@ -1,6 +1,6 @@
 //! The world of one run: the endpoints, the workers, the producer, and the schedule of what happens to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +9,9 @@ use bytes::Bytes;
 use standpipe_config::Config;
 use standpipe_emulator::{Connection, Emulator, Options as EmulatorOptions};
 use standpipe_flow::offload::{Job, Offload};
-use standpipe_flow::{Clock, Millis, Random};
+use standpipe_flow::write::{self, Take};
+use standpipe_flow::{Clock, Millis, Random, Tenure, WorkerId};
+use standpipe_lease::{Dynamo, LeaseTable};
 use standpipe_worker::{Options, Platform, SharedMetrics};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -218,7 +220,7 @@ impl World {
 
     fn strike(&mut self) {
         let now = self.now_millis();
-        match self.dice.within(0, 11) {
+        match self.dice.within(0, 12) {
             0..=2 => {
                 if let Some(number) = self.victim() {
                     self.kill(number);
@@ -251,11 +253,39 @@ impl World {
             }
             6 | 7 => self.reshard(),
             8 | 9 => self.abort_an_upload(),
+            10 => self.steal(),
             _ => {
                 let name = faults::away(self.emulator.faults(), &mut self.dice, now);
                 self.note(name);
             }
         }
+    }
+
+    /// Somebody who is no worker takes a lease, whoever holds it, and never renews it.
+    fn steal(&mut self) {
+        let sdk = standpipe_worker::platform::embedded(
+            Some(self.emulator.connect("thief").http_client()),
+            "http://127.0.0.1:4600",
+        );
+        let table = LeaseTable::new(Dynamo::new(&sdk, Duration::from_secs(10)), TABLE);
+        let (roll, tenure) = (self.dice.roll(), self.dice.roll());
+        self.note("stolen");
+        self.tasks.spawn(async move {
+            let Ok(rows) = table.scan().await else { return Ok(()) };
+            let held: Vec<_> = rows.leases.values().filter(|row| row.owner.is_some() && !row.ended()).collect();
+            if let Some(row) = held.get(roll as usize % held.len().max(1)) {
+                let none = BTreeSet::new();
+                let take = Take {
+                    row,
+                    worker: &WorkerId::new("thief"),
+                    tenure: Tenure(u128::from(tenure).to_be_bytes()),
+                    destinations: &none,
+                    retired: &none,
+                };
+                let _ = table.write(&write::take(&take)).await;
+            }
+            Ok(())
+        });
     }
 
     /// Somebody else aborts an upload of ours, whatever it is for.

@@ -13,16 +13,27 @@ use super::STREAM;
 use super::ledger::Ledger;
 
 const TICK: Duration = Duration::from_millis(20);
-const TEXT: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const LETTERS: &[u8; 63] = b"abcdefghijklmnopqrstuvwxyz0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+/// The letters over and over: every text is a piece of it.
+static TEXT: [u8; 1_280] = {
+    let mut text = [0; 1_280];
+    let mut at = 0;
+    while at < text.len() {
+        text[at] = LETTERS[at % LETTERS.len()];
+        at += 1;
+    }
+    text
+};
 /// The text in a line: 900 to 1,155 bytes.
 const TEXT_BYTES_MIN: usize = 900;
 
 /// The line of this id.
 pub fn line(id: usize) -> Vec<u8> {
-    let mut line = format!("{{\"id\":{id},\"text\":\"").into_bytes();
     let length = TEXT_BYTES_MIN + (id.wrapping_mul(0x9E37_79B9) >> 8) % 256;
-    let at = id % TEXT.len();
-    line.extend(TEXT.iter().cycle().skip(at).take(length));
+    let at = id % LETTERS.len();
+    let mut line = Vec::with_capacity(length + 40);
+    line.extend_from_slice(format!("{{\"id\":{id},\"text\":\"").as_bytes());
+    line.extend_from_slice(&TEXT[at..at + length]);
     line.extend_from_slice(b"\"}");
     line
 }
