@@ -37,7 +37,8 @@ pub fn run(args: Demo) -> Result<Exit> {
 }
 
 async fn demo(args: Demo) -> Result<Exit> {
-    let signals = Signals::listen("interrupted: delivering what was produced; once more to end at once\n")?;
+    // The display tells of the first signal, in its own place.
+    let signals = Signals::listen("")?;
     terminal::err(&opening(&args));
     let scene = Scene::set(&args.dir).await?;
     let fleet = Fleet::start(&scene, args.workers, args.keep.then_some(METRICS)).await?;

@@ -103,6 +103,9 @@ impl<'a> Play<'a> {
             ticks.tick().await;
             let elapsed = self.begin.elapsed();
             if rest_until.is_none() && (self.is_over(elapsed) || stop.is_cancelled()) {
+                if stop.is_cancelled() {
+                    self.display.event(elapsed, "interrupted: delivering what was produced; once more to end at once");
+                }
                 enough.cancel();
                 rest_until = Some(elapsed + REST_MAX);
             }
