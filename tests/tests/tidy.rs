@@ -155,3 +155,60 @@ fn no_path_of_one_machine() {
     }
     none("paths of one machine, or hosts of package registries", &found);
 }
+
+/// Name and version of every package in the lock file.
+fn locked() -> Vec<(String, String)> {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("the lock file");
+    let field = |block: &str, name: &str| {
+        let line = block.lines().find(|line| line.starts_with(name))?;
+        Some(line.split('"').nth(1)?.to_owned())
+    };
+    lock.split("[[package]]").filter_map(|block| Some((field(block, "name")?, field(block, "version")?))).collect()
+}
+
+#[test]
+fn one_tree_of_each_heavy_library_and_none_of_the_unwanted() {
+    let packages = locked();
+    let unwanted = ["openssl", "openssl-sys", "native-tls", "backoff", "hyper-tls", "arrow-orc"];
+    let found: Vec<String> =
+        packages.iter().filter(|(name, _)| unwanted.contains(&name.as_str())).map(|(name, _)| name.clone()).collect();
+    none("unwanted packages", &found);
+    let mut twice = Vec::new();
+    for one in ["arrow-array", "arrow-schema", "parquet", "hyper", "rustls", "tokio", "aws-lc-rs", "http-body"] {
+        let versions: Vec<&str> =
+            packages.iter().filter(|(name, _)| name == one).map(|(_, version)| version.as_str()).collect();
+        if versions.len() > 1 {
+            twice.push(format!("{one}: {versions:?}"));
+        }
+    }
+    none("more than one version of a heavy library", &twice);
+}
+
+#[test]
+fn each_service_crate_is_named_by_one_of_ours() {
+    let owners = [("aws-sdk-kinesis", "source"), ("aws-sdk-dynamodb", "lease"), ("aws-sdk-s3", "destinations")];
+    let mut found = Vec::new();
+    for (path, text) in files("Cargo.toml").into_iter().filter(|(path, _)| path.starts_with("crates/")) {
+        // The emulator's own conformance tests speak to it by all three.
+        let dependencies = text.split("[dev-dependencies]").next().unwrap_or_default();
+        for (service, owner) in owners {
+            if dependencies.contains(service) && path != format!("crates/{owner}/Cargo.toml") {
+                found.push(format!("{path} names {service}"));
+            }
+        }
+    }
+    none("an SDK crate in more than one of ours", &found);
+}
+
+#[test]
+fn the_heart_knows_no_aws_and_the_nouns_know_no_runtime() {
+    let mut found = Vec::new();
+    let fences = [("crates/flow/Cargo.toml", ["aws-", "tokio"]), ("crates/pipeline/Cargo.toml", ["aws-", "s3"])];
+    for (path, fenced) in fences {
+        let text = fs::read_to_string(root().join(path)).expect("a manifest");
+        for line in text.lines().filter(|line| fenced.iter().any(|word| line.starts_with(word))) {
+            found.push(format!("{path}: {line}"));
+        }
+    }
+    none("an arrow the wrong way", &found);
+}
