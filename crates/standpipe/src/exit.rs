@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use standpipe_config::ConfigErrors;
 use standpipe_worker::WorkerError;
 
-use crate::terminal;
+use crate::{logs, terminal};
 
 /// How the program ended. The numbers are part of its interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn failed(error: &anyhow::Error) -> Exit {
         terminal::err(&format!("\n{count} in the config\n"));
         return Exit::Config;
     }
-    terminal::err(&format!("{} {error:#}\n", terminal::red("error:")));
+    logs::say_error(error);
     if let Some(error) = error.downcast_ref::<WorkerError>() {
         return match error {
             WorkerError::Findings(_) => Exit::Config,

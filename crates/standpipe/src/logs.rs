@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow};
 use standpipe_config::config::Logs;
@@ -17,6 +18,9 @@ use crate::{environment, terminal};
 
 const DEFAULT: &str = "warn,standpipe=info";
 
+/// Whether stderr holds JSON, so that everything else on it must be JSON as well.
+static JSON: AtomicBool = AtomicBool::new(false);
+
 /// Begins to log to stderr.
 ///
 /// # Errors
@@ -27,6 +31,7 @@ pub fn to_stderr(form: Logs) -> Result<()> {
         Logs::Json => true,
         Logs::Text => false,
     };
+    JSON.store(json, Ordering::Relaxed);
     begin(json, terminal::stderr_has_color(), std::io::stderr)
 }
 
@@ -36,6 +41,24 @@ pub fn to_stderr(form: Logs) -> Result<()> {
 /// When the filter in the environment is none.
 pub fn to_file(file: File) -> Result<()> {
     begin(false, false, file)
+}
+
+/// Tells people something, in the form that stderr has.
+pub fn say(text: &str) {
+    if JSON.load(Ordering::Relaxed) {
+        tracing::warn!("{text}");
+    } else {
+        terminal::err(&format!("{text}\n"));
+    }
+}
+
+/// Tells people why the program ends, in the form that stderr has.
+pub fn say_error(error: &anyhow::Error) {
+    if JSON.load(Ordering::Relaxed) {
+        tracing::error!("{error:#}");
+    } else {
+        terminal::err(&format!("{} {error:#}\n", terminal::red("error:")));
+    }
 }
 
 fn begin(json: bool, color: bool, writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) -> Result<()> {

@@ -147,10 +147,7 @@ fn what_is_put_is_delivered_once_and_the_run_ends_by_itself() {
     let log = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(0), "{log}");
     assert_eq!(run.stdout, b"", "stdout is data, and a worker has none");
-    // stderr is no terminal here: every line is an object.
-    for line in log.lines() {
-        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-    }
+    assert_objects(&log);
     expected.sort();
     assert_eq!(delivered(dir), expected);
 
@@ -166,8 +163,8 @@ fn a_worker_that_is_told_to_stop_delivers_what_it_has_and_ends_well() {
     let port = free_port();
     std::fs::write(dir.join("standpipe.yaml"), config(&format!("{{ listen: 127.0.0.1:{port} }}"))).expect("written");
     let mut command = emulator.standpipe(dir);
-    let mut worker =
-        Running(command.args(["run", "-c", "standpipe.yaml"]).stderr(Stdio::null()).spawn().expect("it starts"));
+    let log = std::fs::File::create(dir.join("log")).expect("made");
+    let mut worker = Running(command.args(["run", "-c", "standpipe.yaml"]).stderr(log).spawn().expect("it starts"));
     wait_until(|| healthcheck(dir, port, "readyz") == Some(0));
     assert_eq!(healthcheck(dir, port, "livez"), Some(0));
     let mut expected = lines();
@@ -178,6 +175,21 @@ fn a_worker_that_is_told_to_stop_delivers_what_it_has_and_ends_well() {
     assert_eq!(worker.code(), Some(0));
     assert_eq!(delivered(dir), expected);
     assert_eq!(healthcheck(dir, port, "livez"), Some(1));
+    assert_objects(&std::fs::read_to_string(dir.join("log")).expect("it is there"));
+}
+
+#[test]
+fn a_worker_without_its_stream_says_why() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let dir = place.path();
+    let emulator = Emulator::start(dir);
+    let elsewhere = config("off").replace("stream: orders", "stream: absent");
+    std::fs::write(dir.join("standpipe.yaml"), elsewhere).expect("written");
+    let run = emulator.standpipe(dir).args(["run", "-c", "standpipe.yaml"]).output().expect("it ends");
+    let log = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(3), "{log}");
+    assert_objects(&log);
+    assert!(log.contains("absent"), "{log}");
 }
 
 #[test]
@@ -207,6 +219,13 @@ fn the_demo_loses_nothing_and_repeats_nothing() {
     }
     let directory = place.path().join(report["directory"].as_str().expect("a path"));
     assert!(directory.is_dir());
+}
+
+/// Where stderr is no terminal, every line of a worker is a JSON object.
+fn assert_objects(log: &str) {
+    for line in log.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
 }
 
 fn free_port() -> u16 {

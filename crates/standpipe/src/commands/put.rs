@@ -41,7 +41,7 @@ struct Report {
 }
 
 pub fn run(args: args::Put) -> Result<Exit> {
-    logs::to_stderr(Logs::Auto)?;
+    logs::to_stderr(Logs::Text)?;
     super::runtime()?.block_on(put(args))
 }
 

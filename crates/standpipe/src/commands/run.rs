@@ -7,7 +7,7 @@ use super::stop::Signals;
 use super::version::VERSION;
 use crate::args::Run;
 use crate::exit::Exit;
-use crate::{logs, terminal};
+use crate::logs;
 
 pub fn run(args: Run) -> Result<Exit> {
     let config = super::load(&args.config.files)?;
@@ -19,13 +19,13 @@ pub fn run(args: Run) -> Result<Exit> {
         version: VERSION.to_owned(),
     };
     super::runtime()?.block_on(async {
-        let signals = Signals::listen("stopping: delivering what is buffered; once more to end at once\n")?;
+        let signals = Signals::listen("told to stop; once more to end at once")?;
         let platform = Platform::system(&config.aws).await;
         let ending = standpipe_worker::run(&config, &options, platform, signals.stop.clone()).await?;
         Ok(match ending {
             Ending::Drained | Ending::CaughtUp => Exit::Ok,
             Ending::DrainUnfinished => {
-                terminal::err("the drain did not finish in time; what was not delivered is read again\n");
+                logs::say("the drain did not finish in time; what was not delivered is read again");
                 Exit::DrainUnfinished
             }
         })

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
-use crate::terminal;
+use crate::logs;
 
 /// Listens to signals until it is dropped.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen; `said` is told to people at the first signal.
+    /// Begins to listen; `said` is told to people at the first signal, unless it is empty.
     pub fn listen(said: &'static str) -> Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
@@ -26,10 +26,12 @@ impl Signals {
         let mut listener = JoinSet::new();
         listener.spawn(async move {
             next(&mut interrupt, &mut terminate).await;
-            terminal::err(said);
+            if !said.is_empty() {
+                logs::say(said);
+            }
             first.cancel();
             next(&mut interrupt, &mut terminate).await;
-            terminal::err("interrupted again: ending at once\n");
+            logs::say("interrupted again: ending at once");
             std::process::exit(Exit::Interrupted as i32);
         });
         Ok(Self { stop, _listener: listener })

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use standpipe_source::{PutCounts, PutSettings, Putter, Stream};
+use standpipe_source::{PutCounts, PutError, PutSettings, Putter, Stream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -113,7 +113,7 @@ async fn drive(mut putter: Putter, mut lines: Receiver<Line>, written: Arc<Writt
         };
         match line {
             Ok(Some(Line { data, key, place })) => {
-                putter.push(data, key).await.with_context(|| place)?;
+                putter.push(data, key).await.map_err(|error| at(error, place))?;
                 flush_at.get_or_insert_with(|| Instant::now() + LINGER);
             }
             Ok(None) => break,
@@ -127,6 +127,14 @@ async fn drive(mut putter: Putter, mut lines: Receiver<Line>, written: Arc<Writt
     putter.flush().await?;
     tell(&written, &mut before, putter.counts());
     Ok(putter.counts())
+}
+
+/// Only what is wrong with a record has to do with where it stood.
+fn at(error: PutError, place: String) -> anyhow::Error {
+    match error {
+        PutError::Record { .. } => anyhow::Error::new(error).context(place),
+        PutError::Refused { .. } | PutError::GaveUp { .. } => error.into(),
+    }
 }
 
 fn tell(written: &Written, before: &mut PutCounts, now: PutCounts) {
