@@ -4,6 +4,7 @@
 //! them it is `info` of Standpipe and `warn` of everything else.
 //! Never: record content, or a secret.
 
+#[cfg(feature = "emulator")]
 use std::fs::File;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +40,7 @@ pub fn to_stderr(form: Logs) -> Result<()> {
 ///
 /// # Errors
 /// When the filter in the environment is none.
+#[cfg(feature = "emulator")]
 pub fn to_file(file: File) -> Result<()> {
     begin(false, false, file)
 }
