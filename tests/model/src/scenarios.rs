@@ -81,7 +81,7 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
             what: "a lane of two shards; an upload aborted by others",
             shards: 2,
             records: 1,
-            budget: Budget { takes: pick(3, 3, 4), attempts: 2, aborts: 1, unclear: pick(0, 1, 1), ..CALM },
+            budget: Budget { takes: pick(2, 3, 3), attempts: 2, aborts: 1, unclear: pick(0, 0, 1), ..CALM },
             ..PLAIN
         },
         Scenario {
@@ -142,7 +142,7 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
             what: "a lane, and Java's leader gives one of its leases back while the tenure still stands",
             shards: 2,
             records: 1,
-            budget: Budget { takes: pick(2, 2, 3), java: 1, assigns: 1, attempts: pick(1, 2, 2), unclear: 1, ..CALM },
+            budget: Budget { takes: pick(1, 2, 2), java: 1, assigns: 1, attempts: pick(1, 1, 2), unclear: 1, ..CALM },
             ..PLAIN
         },
     ]
