@@ -16,13 +16,13 @@ pub struct ScriptedLog {
     pub worker: WorkerId,
 }
 
-/// One request of the tables, with every answer that DynamoDB has for it.
-pub async fn ask<T, F>(wire: &Wire, effect: F) -> Result<T, CommitError>
+/// One request of the tables, with every answer that DynamoDB has for it. `harder`: as in [`Wire::harder_fate`].
+async fn ask<T, F>(wire: &Wire, harder: u64, effect: F) -> Result<T, CommitError>
 where
     T: Send + 'static,
     F: Fn(&mut Store) -> Result<T, CommitError> + Send + Sync + 'static,
 {
-    let fate = wire.fate();
+    let fate = wire.harder_fate(harder);
     match (wire.send(fate, effect).await, fate) {
         (Some(answer), _) => answer,
         (None, Fate::Conflict) => Err(CommitError::Conflict),
@@ -34,7 +34,8 @@ where
 /// One conditional write of one row.
 pub async fn write(wire: &Wire, who: &WorkerId, name: &'static str, write: RowWrite) -> Result<LeaseRow, CommitError> {
     let who = who.clone();
-    ask(wire, move |store| {
+    let rare = ["adopt", "take", "release"].contains(&name);
+    ask(wire, if rare { 250 } else { 0 }, move |store| {
         let answer = store.write(&write);
         let said = match &answer {
             Ok(row) => shown(store, row),
@@ -58,7 +59,7 @@ fn shown(store: &Store, row: &LeaseRow) -> String {
 }
 
 impl ScriptedLog {
-    async fn ask<T, F>(&self, effect: F) -> Result<T, CommitError>
+    async fn ask<T, F>(&self, harder: u64, effect: F) -> Result<T, CommitError>
     where
         T: Send + 'static,
         F: Fn(&mut Store) -> Result<T, CommitError> + Send + Sync + 'static,
@@ -67,7 +68,7 @@ impl ScriptedLog {
             tokio::time::sleep(self.wire.latency()).await;
             return Err(CommitError::Denied { cause: "AccessDeniedException".into() });
         }
-        ask(&self.wire, effect).await
+        ask(&self.wire, harder, effect).await
     }
 
     async fn row_write(&self, name: &'static str, write: RowWrite) -> Result<(), CommitError> {
@@ -102,12 +103,12 @@ fn commit(store: &mut Store, who: &WorkerId, commit: &Commit) -> Result<(), Comm
 impl CommitLog for ScriptedLog {
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
         let (commit, who) = (commit.clone(), self.worker.clone());
-        self.ask(move |store| self::commit(store, &who, &commit)).await
+        self.ask(80, move |store| self::commit(store, &who, &commit)).await
     }
 
     async fn done(&self, cid: CommitId) -> Result<(), CommitError> {
         let who = self.worker.clone();
-        self.ask(move |store| {
+        self.ask(0, move |store| {
             let answer = store.transact(&[], &ReceiptWrite::Settle(cid, ReceiptState::Done));
             store.note(format!("{who} done {cid}: {}", answer.is_ok()));
             answer
@@ -117,7 +118,7 @@ impl CommitLog for ScriptedLog {
 
     async fn receipt(&self, cid: CommitId) -> Result<Option<Receipt>, CommitError> {
         let who = self.worker.clone();
-        self.ask(move |store| {
+        self.ask(0, move |store| {
             let receipt = store.receipts.get(&cid).cloned();
             store.note(format!("{who} reads receipt {cid}: {:?}", receipt.as_ref().map(|receipt| receipt.state)));
             Ok(receipt)
@@ -135,7 +136,7 @@ impl CommitLog for ScriptedLog {
 
     async fn row(&self, lease: &LeaseKey) -> Result<Option<LeaseRow>, CommitError> {
         let lease = lease.clone();
-        self.ask(move |store| Ok(store.rows.get(&lease).cloned())).await
+        self.ask(0, move |store| Ok(store.rows.get(&lease).cloned())).await
     }
 
     async fn retract(&self, receipt: &Receipt, carriers: &[LeaseRow]) -> Result<(), CommitError> {
@@ -146,7 +147,7 @@ impl CommitLog for ScriptedLog {
         };
         let writes: Vec<RowWrite> = carriers.iter().filter_map(clear).collect();
         let who = self.worker.clone();
-        self.ask(move |store| {
+        self.ask(250, move |store| {
             let answer = store.transact(&writes, &ReceiptWrite::Settle(cid, ReceiptState::Retracted));
             store.note(format!("{who} retract {cid} from {} rows: {}", writes.len(), answer.is_ok()));
             answer

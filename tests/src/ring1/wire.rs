@@ -36,7 +36,11 @@ impl Weather {
             6..=8 => 3,
             _ => 6,
         };
-        let mut rate = |most: u64| hardness * dice.within(0, most);
+        let mut rate = |most: u64| {
+            let usual = hardness * dice.within(0, most);
+            // Now and then one kind of trouble stands out.
+            if dice.percent(7) { dice.within(100, 300) } else { usual }
+        };
         Self {
             lost: rate(20),
             answer_lost: rate(30),
@@ -192,6 +196,20 @@ impl Wire {
             mark -= rate;
         }
         Fate::Answered
+    }
+
+    /// Of a request that needs more trouble: of a thousand that would have been answered so many have none, or a copy.
+    pub fn harder_fate(&self, permille: u64) -> Fate {
+        let fate = self.fate();
+        if fate != Fate::Answered || !self.chance(permille) {
+            return fate;
+        }
+        let later = Duration::from_millis(self.roll(|dice| dice.within(300, 6_000)));
+        match self.roll(|dice| dice.within(0, 2)) {
+            0 => Fate::AnswerLost,
+            1 => Fate::Late(later),
+            _ => Fate::Twice(later),
+        }
     }
 
     /// Lets a job arrive after a time, whoever is still there then.

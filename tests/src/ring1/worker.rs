@@ -1,12 +1,11 @@
 //! One worker process: the real delivery loop, real reading tasks over scripted readers, scripted leases around them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use standpipe_flow::{
-    BatchLimits, Clock, DestinationId, Fence, Holdings, LeaseKey, LeaseRow, Millis, Position, Random, Tenure, WorkerId,
+    BatchLimits, Clock, DestinationId, Fence, Holdings, LeaseKey, LeaseRow, Position, Random, Tenure, WorkerId,
 };
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::deliver::{Delivery, Notice, Order};
@@ -21,32 +20,7 @@ use super::leases::{Leases, Lost, Seen};
 use super::log::ScriptedLog;
 use super::reader::ScriptedReader;
 use super::wire::Wire;
-use crate::simulation::Dice;
-
-const EPOCH_MILLIS: u64 = 1_795_219_200_000;
-
-#[derive(Debug)]
-struct SimClock(Instant);
-
-impl Clock for SimClock {
-    fn wall(&self) -> Millis {
-        Millis(EPOCH_MILLIS + self.0.elapsed().as_millis() as u64)
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-#[derive(Debug)]
-struct SimRandom(AtomicU64);
-
-impl Random for SimRandom {
-    fn next(&self) -> u64 {
-        let seed = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        Dice::new(seed).roll()
-    }
-}
+use crate::simulation::{Dice, SimClock, SimRandom};
 
 /// What all workers of a run share.
 pub struct Common {
@@ -55,6 +29,7 @@ pub struct Common {
     pub destination: DestinationId,
     pub limits: BatchLimits,
     pub failover: Duration,
+    pub memory_bytes: u64,
     pub metrics: Metrics,
     /// Of a thousand: slow, failing and refused stagings.
     pub staging: (u64, u64, u64),
@@ -86,10 +61,10 @@ pub struct Process {
 impl Process {
     pub fn start(common: &Arc<Common>, number: u64, dice: &mut Dice) -> Self {
         let worker = WorkerId::new(format!("w{number}"));
-        let clock: Arc<dyn Clock> = Arc::new(SimClock(common.start));
-        let random: Arc<dyn Random> = Arc::new(SimRandom(AtomicU64::new(dice.roll())));
+        let clock: Arc<dyn Clock> = Arc::new(SimClock::start());
+        let random: Arc<dyn Random> = Arc::new(SimRandom::new(dice.roll()));
         let holdings = Arc::new(Holdings::default());
-        let budget = Budget::new(1 << 20);
+        let budget = Budget::new(common.memory_bytes);
         let (slow, failing, refusing) = common.staging;
         let (wire, limits, two) = (common.wire.clone(), common.limits, common.two);
         let delivery = Delivery {

@@ -77,6 +77,7 @@ impl World {
                 shards_max: if dice.percent(30) { dice.within(1, 2) as usize } else { 32 },
             },
             failover: Duration::from_millis(dice.within(1_500, 4_000)),
+            memory_bytes: if dice.percent(25) { 1 << 20 } else { 8 << 20 },
             metrics: Metrics::default(),
             staging: (rate(&mut dice, 40, 200), rate(&mut dice, 40, 150), rate(&mut dice, 15, 60)),
             two: dice.percent(30),
@@ -88,7 +89,7 @@ impl World {
             budgets: Vec::new(),
             born: 0,
             mischief: dice.within(5, 60),
-            java: dice.percent(30),
+            java: dice.percent(50),
             tasks,
             outcome: Outcome { seed, ..Outcome::default() },
             dice,
@@ -125,7 +126,7 @@ impl World {
                 self.processes.remove(&victim);
                 return self.count("workers crashed");
             }
-            14 | 15 if self.java => {
+            14..=17 if self.java => {
                 let dice = Dice::new(self.dice.roll());
                 self.tasks.spawn(java::work(self.common.wire.clone(), dice, lease));
                 return;
