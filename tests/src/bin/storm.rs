@@ -27,8 +27,12 @@ const FAILOVER_SECONDS: u64 = 2;
 const INTERVAL_SECONDS: u64 = 1;
 const MEMORY_MIB: u64 = 256;
 const TICK: Duration = Duration::from_millis(100);
-/// How long before its death a worker's commits are brought to a halt: longer than a commit takes, shorter than a failover.
+/// How long before its death a worker's commits are brought to a halt, at least.
 const HALT: Duration = Duration::from_millis(1_200);
+/// So many of its requests are to be held up by then.
+const HALTED: u32 = 3;
+/// From kill to kill.
+const KILL_MILLIS: (u64, u64) = (3_000, 8_000);
 /// A worker that young has no leases yet.
 const GROWN_UP: Duration = Duration::from_secs(3);
 /// The drain has failed when nothing more is found for so long.
@@ -79,10 +83,11 @@ struct Storm {
     found: Found,
     begin: Instant,
     seen: Seen,
-    /// Who is halted, and when it will be killed.
+    /// Who is halted, and since when.
     doomed: Option<(String, Instant)>,
     /// Who is frozen, and when it thaws.
     frozen: Option<(String, Instant)>,
+    last_kill: Instant,
     next_kill: Instant,
     next_freeze: Instant,
     resharded: usize,
@@ -127,7 +132,14 @@ async fn run(plan: Plan) -> io::Result<bool> {
     enough.cancel();
     storm.quiet().await?;
     let Storm { plan, endpoints, fleet, weather, ledger, found, seen, .. } = storm;
-    let report = Report { seen, found, struck: weather.struck(), peak_kib: fleet.peak_kib, least: plan.least() };
+    let report = Report {
+        seen,
+        found,
+        struck: weather.struck(),
+        peak_kib: fleet.peak_kib,
+        cpu: fleet.cpu(),
+        least: plan.least(),
+    };
     report.tell(&endpoints, &ledger, &dir).await
 }
 
@@ -146,6 +158,7 @@ impl Storm {
             seen: Seen::default(),
             doomed: None,
             frozen: None,
+            last_kill: begin,
             next_kill: begin + Duration::from_secs(6),
             next_freeze: begin + Duration::from_secs(12),
             resharded: 0,
@@ -208,18 +221,22 @@ impl Storm {
     /// Halts a worker in some phase of its commits, kills it a moment later, and starts another in its place.
     async fn strike(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        if let Some((name, _)) = self.doomed.take_if(|(_, at)| now >= *at) {
+        let latest = self.last_kill + Duration::from_millis(KILL_MILLIS.1);
+        let weather = self.weather.clone();
+        let ripe = |name: &str, since: Instant| now >= latest || now >= since + HALT && weather.halted(name) >= HALTED;
+        if let Some((name, _)) = self.doomed.take_if(|(name, since)| ripe(name, *since)) {
             self.fleet.kill(&name);
             self.weather.release(&name);
             self.seen.count("killed with -9");
             self.start()?;
-            self.next_kill = now + self.millis(3_000, 8_000);
+            self.last_kill = now;
+            self.next_kill = now + self.millis(KILL_MILLIS.0, KILL_MILLIS.1);
         }
         if self.doomed.is_none() && now + HALT >= self.next_kill {
             let Some(name) = self.victim().await? else { return Ok(()) };
-            let phase = Phase::ALL[self.seen.of("killed with -9") as usize % Phase::ALL.len()];
+            let phase = Phase::TURNS[self.seen.of("killed with -9") as usize % Phase::TURNS.len()];
             self.weather.halt(&name, phase);
-            self.doomed = Some((name, self.next_kill.max(now + HALT)));
+            self.doomed = Some((name, now));
         }
         Ok(())
     }

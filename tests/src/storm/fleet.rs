@@ -15,6 +15,8 @@ struct Process {
     child: Child,
     born: Instant,
     frozen: bool,
+    /// CPU time so far.
+    cpu: Duration,
 }
 
 /// The workers that live, and what is known of the others.
@@ -26,6 +28,8 @@ pub struct Fleet {
     born: usize,
     /// The most resident memory that any worker had (VmHWM), KiB.
     pub peak_kib: u64,
+    /// CPU time of those that live no more.
+    cpu: Duration,
 }
 
 impl Fleet {
@@ -41,7 +45,7 @@ impl Fleet {
         }
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("standpipe.yaml"), config)?;
-        Ok(Self { program, dir: dir.to_owned(), living: BTreeMap::new(), born: 0, peak_kib: 0 })
+        Ok(Self { program, dir: dir.to_owned(), living: BTreeMap::new(), born: 0, peak_kib: 0, cpu: Duration::ZERO })
     }
 
     /// Starts a worker against the endpoints at `address`.
@@ -66,7 +70,7 @@ impl Fleet {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        self.living.insert(name.clone(), Process { child, born: Instant::now(), frozen: false });
+        self.living.insert(name.clone(), Process { child, born: Instant::now(), frozen: false, cpu: Duration::ZERO });
         Ok(name)
     }
 
@@ -89,7 +93,7 @@ impl Fleet {
     /// `kill -9`.
     pub fn kill(&mut self, name: &str) {
         self.measure();
-        if let Some(mut process) = self.living.remove(name) {
+        if let Some(mut process) = self.forget(name) {
             let _ = process.child.kill();
             let _ = process.child.wait();
         }
@@ -118,11 +122,24 @@ impl Fleet {
         }
     }
 
-    /// Takes the reading of everybody's memory.
+    /// Takes the reading of everybody's memory and CPU time.
     pub fn measure(&mut self) {
-        for process in self.living.values() {
-            self.peak_kib = self.peak_kib.max(peak_kib(process.child.id()).unwrap_or(0));
+        for process in self.living.values_mut() {
+            let pid = process.child.id();
+            self.peak_kib = self.peak_kib.max(peak_kib(pid).unwrap_or(0));
+            process.cpu = cpu(pid).unwrap_or(process.cpu);
         }
+    }
+
+    /// CPU time of all workers, as far as it was measured.
+    pub fn cpu(&self) -> Duration {
+        self.cpu + self.living.values().map(|process| process.cpu).sum::<Duration>()
+    }
+
+    fn forget(&mut self, name: &str) -> Option<Process> {
+        let process = self.living.remove(name)?;
+        self.cpu += process.cpu;
+        Some(process)
     }
 
     /// A worker that ended though nobody told it to, with the end of its log: nothing else is worth looking at then.
@@ -147,7 +164,7 @@ impl Fleet {
             self.measure();
             let process = self.living.get_mut(name)?;
             if let Ok(Some(status)) = process.child.try_wait() {
-                self.living.remove(name);
+                self.forget(name);
                 return Some(status);
             }
             if Instant::now() >= until {
@@ -193,4 +210,13 @@ fn peak_kib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// User and system time. The name of the program stands in parentheses and may hold anything; utime and stime are fields
+/// 14 and 15, in ticks, of which every Linux has 100 a second (proc(5), times(2)).
+fn cpu(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut ticks = fields.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
+    Some(Duration::from_millis((ticks.next()?? + ticks.next()??) * 10))
 }

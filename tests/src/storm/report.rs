@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::endpoints::Endpoints;
 use super::logs::Logs;
@@ -52,6 +53,8 @@ pub struct Report {
     pub struck: BTreeMap<&'static str, u64>,
     /// The most memory that a worker had, KiB.
     pub peak_kib: u64,
+    /// CPU time of all workers.
+    pub cpu: Duration,
     /// Recoveries that must have been seen, by kind.
     pub least: Vec<(&'static str, u64)>,
 }
@@ -120,6 +123,7 @@ impl Report {
         self.struck.iter().for_each(|(fault, count)| println!("{count:10} fault: {fault}"));
         logs.levels.iter().for_each(|(level, count)| println!("{count:10} lines of level {level}"));
         println!("{:10.1} MB resident at most in a worker", self.peak_kib as f64 * 1024.0 / 1e6);
+        println!("{:10.1} CPU seconds of all workers", self.cpu.as_secs_f64());
     }
 }
 

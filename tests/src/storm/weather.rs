@@ -25,24 +25,18 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// All, in the order of a commit.
-    pub const ALL: [Self; 4] = [Self::Staging, Self::Committing, Self::Publishing, Self::Finalizing];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Staging => "staging",
-            Self::Committing => "committing",
-            Self::Publishing => "publishing",
-            Self::Finalizing => "finalizing",
-        }
-    }
+    /// In turn, those that leave most behind twice.
+    pub const TURNS: [Self; 6] =
+        [Self::Publishing, Self::Staging, Self::Committing, Self::Publishing, Self::Staging, Self::Finalizing];
 }
 
 struct State {
     dice: Dice,
-    /// By the worker's name.
-    phases: BTreeMap<String, Phase>,
+    /// By the worker's name; with how often it has struck.
+    phases: BTreeMap<String, (Phase, u32)>,
+    /// When what must not be missing last happened, epoch milliseconds.
+    aborted_at: u64,
+    dropped_at: u64,
     struck: BTreeMap<&'static str, u64>,
     aborts: mpsc::UnboundedSender<String>,
 }
@@ -55,6 +49,8 @@ pub struct Weather(Arc<Mutex<State>>);
 const UNSIGNED: &str = "tcp";
 /// A request under [`Phase`] is on its way for so long: the worker is dead when it arrives.
 const LATE_MILLIS: u64 = 4_000;
+/// At least so often an answer of a transaction is lost, and an upload aborted.
+const OFTEN_MILLIS: u64 = 3_000;
 /// How long a Complete is held up so that its upload can be aborted before it arrives.
 const ABORT_MILLIS: u64 = 600;
 
@@ -62,7 +58,14 @@ impl Weather {
     /// Begins: from now on the endpoints' faults are these. The paths of uploads to abort come out of the channel.
     pub fn begin(emulator: &Emulator, seed: u64) -> (Self, mpsc::UnboundedReceiver<String>) {
         let (aborts, to_abort) = mpsc::unbounded_channel();
-        let state = State { dice: Dice::new(seed), phases: BTreeMap::new(), struck: BTreeMap::new(), aborts };
+        let state = State {
+            dice: Dice::new(seed),
+            phases: BTreeMap::new(),
+            aborted_at: 0,
+            dropped_at: 0,
+            struck: BTreeMap::new(),
+            aborts,
+        };
         let weather = Self(Arc::new(Mutex::new(state)));
         let hook = weather.clone();
         emulator.faults().set_hook(move |call| hook.strike(call));
@@ -75,7 +78,12 @@ impl Weather {
 
     /// Brings the commits of one worker to a halt in this phase.
     pub fn halt(&self, worker: &str, phase: Phase) {
-        self.state().phases.insert(worker.to_owned(), phase);
+        self.state().phases.insert(worker.to_owned(), (phase, 0));
+    }
+
+    /// How many requests that has held up so far.
+    pub fn halted(&self, worker: &str) -> u32 {
+        self.state().phases.get(worker).map_or(0, |(_, struck)| *struck)
     }
 
     /// Ends that.
@@ -93,40 +101,45 @@ impl Weather {
             return None;
         }
         let mut state = self.state();
-        let (name, fault) =
-            match state.phases.get(&*call.connection).copied().and_then(|phase| state.halted(phase, call)) {
-                Some(fault) => fault,
-                None => state.scattered(call)?,
-            };
+        let (name, fault) = match state.halted(call) {
+            Some(fault) => fault,
+            None => state.scattered(call)?,
+        };
         *state.struck.entry(name).or_default() += 1;
         Some(fault)
     }
 }
 
 impl State {
-    fn halted(&mut self, phase: Phase, call: &Call) -> Option<(&'static str, Fault)> {
+    fn halted(&mut self, call: &Call) -> Option<(&'static str, Fault)> {
+        let (phase, struck) = self.phases.get_mut(&*call.connection)?;
         let commits = call.detail.contains("-standpipe-commits/");
-        let fault = match (phase, call.operation.as_str()) {
-            (Phase::Staging, "UploadPart") => Fault::DelayRequest(LATE_MILLIS),
-            (Phase::Committing, "TransactWriteItems") => match self.dice.within(0, 2) {
-                0 => Fault::DelayRequest(self.dice.within(600, LATE_MILLIS)),
-                1 => Fault::DelayAnswer(LATE_MILLIS),
-                _ => Fault::DropAnswer,
-            },
-            (Phase::Publishing, "CompleteMultipartUpload") => match self.dice.within(0, 3) {
-                0 => return Some(self.abort(call)),
-                1 => Fault::DelayRequest(LATE_MILLIS),
-                2 => Fault::DelayAnswer(LATE_MILLIS),
-                _ => Fault::DropRequest,
-            },
-            (Phase::Finalizing, "UpdateItem") if commits => Fault::DelayAnswer(LATE_MILLIS),
-            _ => return None,
+        let strikes = match (*phase, call.operation.as_str()) {
+            (Phase::Staging, "UploadPart") => true,
+            (Phase::Committing, "TransactWriteItems") | (Phase::Publishing, "CompleteMultipartUpload") => true,
+            (Phase::Finalizing, "UpdateItem") => commits,
+            _ => false,
         };
-        Some(("halts before a kill", fault))
+        if !strikes {
+            return None;
+        }
+        *struck += 1;
+        let fault = match (*phase, self.dice.within(0, 3)) {
+            (Phase::Staging, _) | (Phase::Publishing, 1) => Fault::DelayRequest(LATE_MILLIS),
+            (Phase::Committing, 0) => Fault::DelayRequest(self.dice.within(600, LATE_MILLIS)),
+            (Phase::Committing, 1 | 2) | (Phase::Finalizing, _) | (Phase::Publishing, 2) => {
+                Fault::DelayAnswer(LATE_MILLIS)
+            }
+            (Phase::Committing, _) => Fault::DropAnswer,
+            (Phase::Publishing, 0) => return Some(self.abort(call)),
+            (Phase::Publishing, _) => Fault::DropRequest,
+        };
+        Some(("requests held up before a kill", fault))
     }
 
     /// Somebody else aborts the upload of a commit just before it is published.
     fn abort(&mut self, call: &Call) -> (&'static str, Fault) {
+        self.aborted_at = call.at_millis;
         let _ = self.aborts.send(call.detail.clone());
         ("uploads to be aborted before their complete", Fault::DelayRequest(ABORT_MILLIS))
     }
@@ -134,15 +147,26 @@ impl State {
     /// Out of a thousand calls of each kind.
     fn scattered(&mut self, call: &Call) -> Option<(&'static str, Fault)> {
         let roll = self.dice.within(0, 999);
+        // However few commits a slow machine makes, these come.
+        match call.operation.as_str() {
+            "CompleteMultipartUpload" if call.at_millis > self.aborted_at + OFTEN_MILLIS => {
+                return Some(self.abort(call));
+            }
+            "TransactWriteItems" if call.at_millis > self.dropped_at + OFTEN_MILLIS => {
+                self.dropped_at = call.at_millis;
+                return Some(("answers of transactions dropped", Fault::DropAnswer));
+            }
+            _ => {}
+        }
         let fault = match (call.operation.as_str(), roll) {
-            ("TransactWriteItems", 0..25) => ("answers of transactions dropped", Fault::DropAnswer),
-            ("TransactWriteItems", 25..35) => ("transactions that arrive twice", Fault::Repeat(700)),
+            ("TransactWriteItems", 0..20) => ("answers of transactions dropped", Fault::DropAnswer),
+            ("TransactWriteItems", 20..35) => ("transactions that arrive twice", Fault::Repeat(700)),
             ("TransactWriteItems", 35..40) => ("transactions in conflict", Fault::TransactionConflict),
             ("TransactWriteItems", 40..45) => ("transactions that never arrive", Fault::DropRequest),
             ("UpdateItem", 0..5) => ("answers of updates dropped", Fault::DropAnswer),
             ("UpdateItem", 5..8) => ("updates throttled", Fault::Throttle),
-            ("CompleteMultipartUpload", 0..30) => return Some(self.abort(call)),
-            ("CompleteMultipartUpload", 30..45) => {
+            ("CompleteMultipartUpload", 0..10) => return Some(self.abort(call)),
+            ("CompleteMultipartUpload", 10..45) => {
                 ("completes answered NoSuchUpload", Fault::NoSuchUploadAfterComplete)
             }
             ("CompleteMultipartUpload", 45..55) => ("answers of completes dropped", Fault::DropAnswer),
