@@ -174,7 +174,15 @@ impl Delivery {
             tokio::select! {
                 biased;
                 notice = notices.recv() => match notice {
-                    Some(notice) => delivery.notice(notice),
+                    Some(notice) => {
+                        // What was read before is part of what is drained, and a shard's end must not overtake it (I15).
+                        if matches!(notice, Notice::Drain { .. } | Notice::ShardEnd { .. }) {
+                            while let Ok(arrived) = chunks.try_recv() {
+                                delivery.arrived(arrived);
+                            }
+                        }
+                        delivery.notice(notice);
+                    }
                     None => return,
                 },
                 Some(event) = delivery.effects.join_next() => match event {
