@@ -131,7 +131,7 @@ struct Held {
 
 enum Ended {
     Taken { lease: LeaseKey, taken: Option<Box<(LeaseRow, Fence)>> },
-    Reader { lease: LeaseKey, tenure: Tenure, epoch: u64, end: ReadEnd },
+    Reader,
     Drain { lease: LeaseKey, tenure: Tenure, drained: bool },
     GivenBack { lease: LeaseKey },
 }
@@ -299,10 +299,17 @@ impl Shell {
         self.stop_reader(&lease);
         let reader = ScriptedReader { wire: self.leases.wire.clone(), lease: lease.clone(), tenure, position };
         let (context, chunks, key) = (self.context.clone(), self.chunks.clone(), lease.clone());
+        let (wire, notices) = (self.leases.wire.clone(), self.notices.clone());
         let task = self.tasks.spawn(async move {
-            let end = shard::read(reader, (lease.clone(), tenure, epoch), context, chunks).await;
-            sleep(Duration::from_millis(5)).await; // the children get their leases
-            Ended::Reader { lease, tenure, epoch, end }
+            let end = shard::read(reader, (lease.clone(), epoch), context, chunks).await;
+            if let ReadEnd::ShardEnd { .. } = end {
+                // The children get their leases, if they have none yet.
+                if wire.chance(500) {
+                    sleep(wire.latency()).await;
+                }
+                let _ = notices.send(Notice::ShardEnd { lease, tenure, epoch });
+            }
+            Ended::Reader
         });
         if let Some(held) = self.held.get_mut(&key) {
             held.reader = Some(task);
@@ -322,9 +329,6 @@ impl Shell {
                 if self.stopping {
                     self.leave(&lease);
                 }
-            }
-            Ended::Reader { lease, tenure, epoch, end: ReadEnd::ShardEnd { .. } } if self.is_held(&lease, tenure) => {
-                self.notify(Notice::ShardEnd { lease, tenure, epoch });
             }
             Ended::Drain { lease, tenure, drained: true } if self.is_held(&lease, tenure) => {
                 self.leases.wire.store().count("leases handed over");
