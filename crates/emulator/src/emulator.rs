@@ -419,6 +419,9 @@ fn replacement(instead: Instead, sent: &Sent) -> Answer {
             xml_error(200, "InternalError", "We encountered an internal error. Please try again.")
         }
         (Instead::NoSuchUpload, _) => xml_error(404, "NoSuchUpload", "The specified upload does not exist."),
+        (Instead::NotFound, _) => {
+            json_error(400, "1.1", "ResourceNotFoundException", "Stream or shard not found, says a fault.")
+        }
         (Instead::ExpiredIterator, _) => json_error(400, "1.1", "ExpiredIteratorException", "Iterator expired."),
         (Instead::InternalError, Service::Kinesis) => json_error(500, "1.1", "InternalFailure", message),
         (Instead::InternalError, Service::DynamoDb) => {

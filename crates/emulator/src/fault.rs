@@ -37,6 +37,8 @@ pub enum Fault {
     NoSuchUploadAfterComplete,
     /// Kinesis GetRecords: ExpiredIteratorException.
     ExpiredIterator,
+    /// Kinesis: ResourceNotFoundException, although the shard is there; no effect.
+    NotFound,
     /// The service cannot be reached (give the rule a span).
     Away,
     /// Status 500, without effect.
@@ -234,6 +236,7 @@ pub(crate) enum Instead {
     TransactionConflict,
     OkWithError,
     NoSuchUpload,
+    NotFound,
     ExpiredIterator,
     InternalError,
 }
@@ -290,6 +293,7 @@ impl Fate {
             Fault::OkWithErrorAfterEffect => self.instead = Some(Instead::OkWithError),
             Fault::NoSuchUploadAfterComplete => self.instead = Some(Instead::NoSuchUpload),
             Fault::ExpiredIterator => self.refuse(Instead::ExpiredIterator),
+            Fault::NotFound => self.refuse(Instead::NotFound),
             Fault::Away => {
                 self.acts = false;
                 self.refused = true;

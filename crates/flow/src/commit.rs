@@ -118,6 +118,12 @@ pub enum CommitError {
         /// What was seen.
         cause: String,
     },
+    /// What was read has a form that this program does not know: hands off (I13).
+    #[error("cannot be understood: {cause}")]
+    Unreadable {
+        /// What is wrong with it.
+        cause: String,
+    },
     /// Not permitted, or the table is missing: nothing was written; waited for, with an alarm.
     #[error("not permitted: {cause}")]
     Denied {

@@ -116,6 +116,7 @@ mod tests {
             CommitError::Throttled => "throttled",
             CommitError::Unknown { .. } => "unknown",
             CommitError::Denied { .. } => "denied",
+            CommitError::Unreadable { .. } => "unreadable",
         }
     }
 

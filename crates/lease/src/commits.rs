@@ -230,7 +230,7 @@ impl CommitLog for CommitTable {
         let output = request.send().await.map_err(|error| classify(&error))?;
         let Some(item) = output.item else { return Ok(None) };
         let receipt = receipts::decode(&item.into_iter().collect());
-        receipt.map(Some).map_err(|error| CommitError::Denied { cause: error.to_string() })
+        receipt.map(Some).map_err(|error| CommitError::Unreadable { cause: error.to_string() })
     }
 
     async fn finalize(&self, finalize: &Finalize) -> Result<(), CommitError> {
@@ -256,8 +256,10 @@ impl CommitLog for CommitTable {
                 texts.push(row.key.as_str());
             }
         }
-        // The same carriers make the same request; others must not pass for it under the commit's own token.
-        let texts: Vec<_> = texts.iter().map(|text| text.as_bytes()).collect();
+        // Another instant or other carriers make another request, which must not pass for the same one (the receipt's
+        // expiry moves with the clock).
+        let now = self.clock.wall().0.to_be_bytes();
+        let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).chain([&now[..]]).collect();
         let token = format!("{cid}-{:08x}", hash64(&texts) as u32);
         let key = (name::CID, text(cid.to_string()));
         let receipt = update(&self.table, key, self.settle(ReceiptState::Retracted));

@@ -167,6 +167,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A number that is counted up: within the half of Java's `long` that leaves room to go on.
+    fn long(&self, attribute: &str) -> Result<Option<u64>, RowError> {
+        match self.number(attribute)? {
+            Some(number) if number > i64::MAX as u64 / 2 => Err(self.malformed(attribute, "a whole number below 2^62")),
+            number => Ok(number),
+        }
+    }
+
     pub(crate) fn bytes(&self, attribute: &str) -> Result<Option<&'a [u8]>, RowError> {
         match self.get(attribute) {
             None => Ok(None),
@@ -225,9 +233,9 @@ pub(crate) fn decode(item: &Item) -> Result<Option<LeaseRow>, RowError> {
 fn decode_kcl(fields: &Fields<'_>, row: &mut LeaseRow) -> Result<(), RowError> {
     row.owner = fields.text(name::OWNER)?.map(WorkerId::new);
     row.checkpoint_owner = fields.text(name::CHECKPOINT_OWNER)?.map(WorkerId::new);
-    row.counter = fields.need(name::COUNTER, fields.number(name::COUNTER)?)?;
+    row.counter = fields.need(name::COUNTER, fields.long(name::COUNTER)?)?;
     row.checkpoint = fields.need(name::CHECKPOINT, fields.position(name::CHECKPOINT, name::CHECKPOINT_SUB)?)?;
-    row.owner_switches = fields.need(name::OWNER_SWITCHES, fields.number(name::OWNER_SWITCHES)?)?;
+    row.owner_switches = fields.need(name::OWNER_SWITCHES, fields.long(name::OWNER_SWITCHES)?)?;
     row.parents = fields.set(name::PARENTS, ShardId::new)?;
     row.children = fields.set(name::CHILDREN, ShardId::new)?;
     row.hash_range = decode_hash_range(fields)?;

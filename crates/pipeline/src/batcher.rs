@@ -176,7 +176,7 @@ impl<S> Batcher<S> {
                 if !room || buffer.is_empty() || urgent(buffer) != first || !ready(lease) {
                     continue;
                 }
-                let left = if first { u64::MAX } else { self.limits.size_bytes - bytes };
+                let left = self.limits.size_bytes.saturating_sub(bytes).max(1);
                 let part = buffer.cut(lease, left, now);
                 bytes += part.chunks.iter().map(|(chunk, _)| chunk.data_bytes() as u64).sum::<u64>();
                 shards.push(part);
@@ -211,7 +211,7 @@ impl<S> Batcher<S> {
 }
 
 impl<S> Buffer<S> {
-    /// Takes chunks until `left` bytes are reached, at least one; all of them where the shard must go now.
+    /// Takes chunks until `left` bytes are reached, at least one. What remains of a shard that must go now is due at once.
     fn cut(&mut self, lease: &LeaseKey, left: u64, now: Duration) -> CutShard<S> {
         let mut taken = 0;
         let mut bytes = 0;

@@ -81,6 +81,8 @@ struct Waiting<'a>(&'a Budget);
 impl<'a> Waiting<'a> {
     fn enter(budget: &'a Budget) -> Self {
         budget.waiting.fetch_add(1, Ordering::Relaxed);
+        // Several loops share the budget: the ones that wait hear it, and the next to wait finds the notice.
+        budget.pressed.notify_waiters();
         budget.pressed.notify_one();
         Self(budget)
     }

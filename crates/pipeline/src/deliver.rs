@@ -15,7 +15,7 @@ use standpipe_flow::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::batcher::{Batcher, Cut};
 use crate::budget::{Budget, Share};
@@ -56,8 +56,9 @@ pub enum Notice {
         lease: LeaseKey,
         /// The acquisition.
         tenure: Tenure,
-        /// Answered once nothing is left to do.
-        drained: oneshot::Sender<()>,
+        /// Answered once nothing is left to do: whether everything that was read is delivered. A batch that could not be
+        /// committed is not; it is read again by whoever takes the lease.
+        drained: oneshot::Sender<bool>,
     },
 }
 
@@ -128,7 +129,8 @@ pub struct Delivery {
     pub pipeline: String,
 }
 
-/// Attempts under way at one destination; more would only hold memory.
+/// Batches that are staged or committed at once at one destination; more would only hold memory. Commits that are
+/// published or recovered hold none, and must not hold up the others.
 const ATTEMPTS_MAX: usize = 16;
 
 struct Attempt {
@@ -152,7 +154,7 @@ struct Loop {
     /// The epoch that chunks of a lease must carry.
     epochs: BTreeMap<LeaseKey, (Tenure, u64)>,
     next_epoch: u64,
-    drains: BTreeMap<LeaseKey, (Tenure, oneshot::Sender<()>)>,
+    drains: BTreeMap<LeaseKey, (Tenure, oneshot::Sender<bool>)>,
     /// Leases of which the last batch ends at SHARD_END.
     ending: BTreeSet<LeaseKey>,
 }
@@ -187,7 +189,8 @@ impl Delivery {
                 },
                 Some(event) = delivery.effects.join_next() => match event {
                     Ok(event) => delivery.step(event),
-                    Err(failed) => error!(error = %failed, "an effect ended without an answer"),
+                    // Its shards would wait for ever: end, so that the whole process begins anew.
+                    Err(failed) => return error!(error = %failed, "an effect ended without an answer"),
                 },
                 () = due => {}
                 () = budget.pressed() => {}
@@ -198,11 +201,13 @@ impl Delivery {
 
     fn into_loop(self, orders: mpsc::UnboundedSender<Order>) -> Loop {
         let limits = self.destination.limits();
+        let at = At { pipeline: self.pipeline, destination: self.id.to_string() };
+        begin_at_zero(&self.metrics, &at);
         Loop {
             protocol: Protocol::new(self.worker, self.id.clone(), self.config, self.version),
             batcher: Batcher::new(limits),
             context: Context {
-                at: At { pipeline: self.pipeline, destination: self.id.to_string() },
+                at,
                 destination: self.destination,
                 log: self.log,
                 holdings: self.holdings,
@@ -275,7 +280,7 @@ impl Loop {
     }
 
     fn cut_what_is_due(&mut self) {
-        while self.protocol.attempts() < ATTEMPTS_MAX {
+        while self.protocol.undecided() < ATTEMPTS_MAX {
             let now = self.context.clock.elapsed();
             let protocol = &self.protocol;
             let ready = |lease: &LeaseKey| protocol.ready(lease).is_some();
@@ -295,7 +300,7 @@ impl Loop {
     }
 
     fn sleep_until_due(&self) -> impl Future<Output = ()> + use<> {
-        let full = self.protocol.attempts() >= ATTEMPTS_MAX;
+        let full = self.protocol.undecided() >= ATTEMPTS_MAX;
         let due = if full { None } else { self.batcher.due(|lease| self.protocol.ready(lease).is_some()) };
         Self::sleep(due, self.context.clock.elapsed())
     }
@@ -337,6 +342,7 @@ impl Loop {
         for effect in self.protocol.step(event) {
             self.carry_out(effect);
         }
+        self.attempts.retain(|cid, _| self.protocol.knows(*cid));
         if let Some(lease) = finalized {
             self.after_finalized(&lease);
         }
@@ -411,9 +417,11 @@ impl Loop {
             Effect::Dead { cid, why } => {
                 info!(cid = %cid, why, "a batch will not be committed");
                 metrics.commits.get_or_create(&at.why("dead")).inc();
-                self.attempts.remove(&cid);
             }
-            Effect::Delivered { receipt } => self.delivered(&receipt),
+            Effect::Delivered { receipt, by_us: true } => self.delivered(&receipt),
+            Effect::Delivered { receipt, by_us: false } => {
+                debug!(cid = %receipt.cid, "another worker had delivered it already");
+            }
             Effect::Incident { receipt, lost } => {
                 metrics.incidents.get_or_create(at).inc();
                 let keys: Vec<&str> = lost.iter().map(|output| output.key.as_str()).collect();
@@ -436,13 +444,15 @@ impl Loop {
         self.batcher.open(lease.clone(), tenure, from.clone());
         if from == Position::ShardEnd {
             self.order(Order::Ended { lease, tenure });
-        } else if !self.drains.contains_key(&lease) {
+        } else if let Some((_, drained)) = self.drains.remove(&lease) {
+            // Rewound while it was drained: what was read is not delivered, and is not read again here.
+            let _ = drained.send(false);
+        } else {
             self.order(Order::Read { lease, tenure, from, epoch });
         }
     }
 
     fn delivered(&mut self, receipt: &Receipt) {
-        self.attempts.remove(&receipt.cid);
         let (metrics, at) = (&self.context.metrics, &self.context.at);
         metrics.commits.get_or_create(&at.why("done")).inc();
         let errors: u64 =
@@ -455,8 +465,12 @@ impl Loop {
             metrics.delivery_data_freshness_seconds.get_or_create(at).set(age);
         }
         for output in &receipt.outputs {
-            info!(cid = %receipt.cid, bucket = output.bucket, key = output.key, records = output.records, bytes = output.size,
-                "delivered");
+            let (bucket, key, records, bytes) = (&output.bucket, &output.key, output.records, output.size);
+            if output.kind == standpipe_flow::OutputKind::Error {
+                warn!(cid = %receipt.cid, bucket, key, records, bytes, "error records delivered");
+            } else {
+                info!(cid = %receipt.cid, bucket, key, records, bytes, "delivered");
+            }
         }
     }
 
@@ -477,7 +491,7 @@ impl Loop {
         let drained: Vec<LeaseKey> = self.drains.keys().filter(|lease| done(lease)).cloned().collect();
         for lease in drained {
             if let Some((_, answer)) = self.drains.remove(&lease) {
-                let _ = answer.send(());
+                let _ = answer.send(true);
             }
         }
     }
@@ -486,6 +500,15 @@ impl Loop {
     fn order(&self, order: Order) {
         let _ = self.orders.send(order);
     }
+}
+
+/// What alerts are made of is there from the start: a series that appears with its first step hides that step.
+fn begin_at_zero(metrics: &Metrics, at: &At) {
+    let gauges = [&metrics.publish_blocked, &metrics.publish_pending, &metrics.commit_quarantined];
+    gauges.into_iter().for_each(|gauge| drop(gauge.get_or_create(at)));
+    let counters = [&metrics.incidents, &metrics.delivery_records, &metrics.delivery_bytes, &metrics.delivery_outputs];
+    counters.into_iter().for_each(|counter| drop(counter.get_or_create(at)));
+    drop(metrics.commits.get_or_create(&at.why("done")));
 }
 
 fn label(note: Note) -> &'static str {

@@ -88,6 +88,7 @@ impl Context {
     /// Stages a batch, error objects included; tried again while its leases are held.
     pub(crate) async fn stage(self, cid: CommitId, batch: Arc<Batch>) -> Event {
         let mut pauses = self.long_pauses();
+        let mut blocked = Blocked::new(&self);
         let ranges = batch.ranges();
         loop {
             let error = match self.stage_once(cid, &batch).await {
@@ -104,6 +105,9 @@ impl Context {
                 DeliveryError::Halt { .. } | DeliveryError::Reject { .. } => None,
             };
             self.count("stage");
+            if matches!(error, DeliveryError::Halt { .. }) {
+                blocked.raise("stage", &error);
+            }
             warn!(cid = %cid, destination = %self.at.destination, %error, "staging failed, will be tried again");
             if !self.held(&ranges) {
                 return Event::Unstaged { cid };
@@ -125,6 +129,7 @@ impl Context {
             Err(error) => return Err(error),
         };
         let first = staged.outputs.len() as u32;
+        // One at a time: an error object is built, staged and forgotten before the next is built.
         for object in failed::error_objects(batch, &staged.rejected, self.clock.wall(), first) {
             match self.destination.stage_extra(cid, &object).await {
                 Ok((output, created_at)) => {
@@ -148,11 +153,14 @@ impl Context {
     pub(crate) async fn commit(self, run: u64, commit: Commit, made_at: Duration, mut sent: bool) -> Event {
         let cid = commit.receipt.cid;
         let mut pauses = self.short_pauses();
+        let mut blocked = Blocked::new(&self);
         let answer = loop {
             let young = self.clock.elapsed().saturating_sub(made_at) < BATCH_AGE_MAX;
             if !young || !self.in_time(commit.shards.iter().map(|shard| &shard.fence)) {
                 break Answer::CommitExpired { sent };
             }
+            // From here on a copy may arrive, whatever is answered.
+            sent = true;
             match self.log.commit(&commit).await {
                 Ok(()) => break Answer::Committed,
                 Err(CommitError::Refused { lease, now }) => break Answer::CommitRefused { lease, now },
@@ -163,26 +171,27 @@ impl Context {
                     pauses.pause(None).await;
                     break Answer::CommitUnclear;
                 }
-                Err(CommitError::Conflict) => {
-                    sent = true;
-                    self.conflict_pause().await;
-                }
-                Err(CommitError::Throttled) => {
-                    sent = true;
-                    pauses.pause(None).await;
-                }
-                Err(CommitError::Denied { cause }) => {
-                    warn!(cid = %cid, error = cause, "committing is not permitted, will be tried again");
+                Err(CommitError::Conflict) => self.conflict_pause().await,
+                Err(CommitError::Throttled) => pauses.pause(None).await,
+                Err(error @ (CommitError::Denied { .. } | CommitError::Unreadable { .. })) => {
+                    blocked.raise("commit", &error);
                     pauses.pause(None).await;
                 }
             }
         };
+        drop(blocked);
         Event::Answer { cid, run, answer }
     }
 
     pub(crate) async fn receipt(self, cid: CommitId, run: u64) -> Event {
-        let receipt = self.read_until("receipt", || self.log.receipt(cid)).await;
-        Event::Answer { cid, run, answer: Answer::Receipt(receipt.map(Box::new)) }
+        let answer = match self.read_until("receipt", || self.log.receipt(cid)).await {
+            Ok(receipt) => Answer::Receipt(receipt.map(Box::new)),
+            Err(cause) => {
+                warn!(cid = %cid, cause, "a receipt cannot be understood");
+                Answer::Unreadable
+            }
+        };
+        Event::Answer { cid, run, answer }
     }
 
     /// Makes the outputs visible. A destination that is down or refuses us is waited for without end.
@@ -200,7 +209,7 @@ impl Context {
                         _ => None,
                     };
                     if matches!(error, DeliveryError::Halt { .. }) {
-                        blocked.raise();
+                        blocked.raise("publish", &error);
                     }
                     self.count("publish");
                     warn!(cid = %cid, destination = %self.at.destination, %error, "publishing failed, will be tried again");
@@ -235,10 +244,12 @@ impl Context {
     pub(crate) async fn retract(self, run: u64, receipt: Receipt) -> Event {
         let cid = receipt.cid;
         let mut pauses = self.short_pauses();
+        let mut blocked = Blocked::new(&self);
         let answer = loop {
             let mut carriers = Vec::new();
             for shard in &receipt.shards {
-                let row: Option<LeaseRow> = self.read_until("row", || self.log.row(&shard.lease)).await;
+                // A row that cannot be understood is none that we may change.
+                let row: Option<LeaseRow> = self.read_until("row", || self.log.row(&shard.lease)).await.unwrap_or(None);
                 carriers.extend(row.filter(|row| carries(row, &receipt)));
             }
             match self.log.retract(&receipt, &carriers).await {
@@ -246,7 +257,7 @@ impl Context {
                 Err(CommitError::Refused { lease: None, .. }) => break Answer::Refused,
                 Err(CommitError::Conflict) => self.conflict_pause().await,
                 Err(error) => {
-                    debug!(cid = %cid, %error, "retracting failed, will be tried again");
+                    blocked.note("retract", &error);
                     self.count("retract");
                     pauses.pause(None).await;
                 }
@@ -259,6 +270,7 @@ impl Context {
     pub(crate) async fn adopt(self, adopt: Adopt) -> Event {
         let (lease, tenure) = (adopt.fence.lease.clone(), adopt.fence.tenure);
         let mut pauses = self.short_pauses();
+        let mut blocked = Blocked::new(&self);
         let position = loop {
             match self.log.adopt(&adopt).await {
                 Ok(()) => break Some(adopt.checkpoint.clone()),
@@ -269,9 +281,13 @@ impl Context {
                 }
                 Err(CommitError::Conflict) => self.conflict_pause().await,
                 Err(_) if self.holdings.deadline(&lease, tenure).is_none() => break None,
-                Err(_) => pauses.pause(None).await,
+                Err(error) => {
+                    blocked.note("adopt", &error);
+                    pauses.pause(None).await;
+                }
             }
         };
+        drop(blocked);
         Event::Adopted { lease, tenure, position }
     }
 
@@ -308,17 +324,20 @@ impl Context {
         Event::Unstaged { cid } // nothing to the protocol: the attempt is past its staging
     }
 
-    async fn read_until<T, F>(&self, step: &'static str, mut request: impl FnMut() -> F) -> T
+    /// Repeats a read until it is answered; the error is what cannot be understood.
+    async fn read_until<T, F>(&self, step: &'static str, mut request: impl FnMut() -> F) -> Result<T, String>
     where
         F: Future<Output = Result<T, CommitError>>,
     {
         let mut pauses = self.short_pauses();
+        let mut blocked = Blocked::new(self);
         loop {
             match request().await {
-                Ok(found) => return found,
+                Ok(found) => return Ok(found),
+                Err(CommitError::Unreadable { cause }) => return Err(cause),
                 Err(error) => {
                     self.count(step);
-                    debug!(step, %error, "reading failed, will be tried again");
+                    blocked.note(step, &error);
                     pauses.pause(None).await;
                 }
             }
@@ -331,6 +350,7 @@ impl Context {
         F: Future<Output = Result<(), CommitError>>,
     {
         let mut pauses = self.short_pauses();
+        let mut blocked = Blocked::new(self);
         loop {
             match request().await {
                 Ok(()) => return Written::Yes,
@@ -338,7 +358,7 @@ impl Context {
                 Err(CommitError::Conflict) => self.conflict_pause().await,
                 Err(error) => {
                     self.count(step);
-                    debug!(step, %error, "writing failed, will be tried again");
+                    blocked.note(step, &error);
                     pauses.pause(None).await;
                 }
             }
@@ -367,8 +387,18 @@ impl<'a> Blocked<'a> {
         Self { context, raised: false }
     }
 
-    fn raise(&mut self) {
+    /// Says that something goes wrong; once, loudly and with the alarm, if a human must act.
+    fn note(&mut self, step: &'static str, error: &CommitError) {
+        if matches!(error, CommitError::Denied { .. } | CommitError::Unreadable { .. }) {
+            self.raise(step, error);
+        } else {
+            debug!(step, %error, "no answer that means something, will be tried again");
+        }
+    }
+
+    fn raise(&mut self, step: &'static str, error: &dyn std::error::Error) {
         if !std::mem::replace(&mut self.raised, true) {
+            warn!(step, destination = %self.context.at.destination, %error, "refused; tried again until somebody has mended it");
             self.context.metrics.publish_blocked.get_or_create(&self.context.at).inc();
         }
     }

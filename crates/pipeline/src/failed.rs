@@ -9,13 +9,26 @@ use standpipe_convert::error_line;
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::{Batch, Millis, Output, OutputKind, Receipt, RejectedRecord};
 
-/// Error objects for what was rejected, one an `error-output-type`; `-<n>` begins after the data objects.
-pub fn error_objects(batch: &Batch, rejected: &[RejectedRecord], ended: Millis, first: u32) -> Vec<ExtraObject> {
+/// Bytes of rejected records in one error object: their base64 and its frame stand outside the memory budget while it is
+/// staged.
+const OBJECT_BYTES_MAX: usize = 8 << 20;
+
+/// Error objects for what was rejected, at least one an `error-output-type`, built one by one; `-<n>` begins after the
+/// data objects.
+pub fn error_objects<'a>(
+    batch: &'a Batch,
+    rejected: &'a [RejectedRecord],
+    ended: Millis,
+    first: u32,
+) -> impl Iterator<Item = ExtraObject> + 'a {
     let mut by_type: BTreeMap<&'static str, Vec<&RejectedRecord>> = BTreeMap::new();
     for record in rejected {
         by_type.entry(record.output_type).or_default().push(record);
     }
-    let object = |(n, (output_type, records)): (usize, (&'static str, Vec<&RejectedRecord>))| {
+    let groups = by_type.into_iter().flat_map(|(output_type, records)| {
+        cut(records).into_iter().map(move |records| (output_type, records)).collect::<Vec<_>>()
+    });
+    groups.zip(first..).map(move |((output_type, records), ordinal)| {
         let mut body = Vec::new();
         for record in &records {
             error_line(record, ended, &mut body);
@@ -23,14 +36,30 @@ pub fn error_objects(batch: &Batch, rejected: &[RejectedRecord], ended: Millis, 
         ExtraObject {
             kind: OutputKind::Error,
             output_type,
-            ordinal: first + n as u32,
+            ordinal,
             cut_at: batch.cut_at,
             oldest_arrival: records.iter().map(|record| record.arrival).min().unwrap_or(batch.cut_at),
             body: body.into(),
             records: records.len() as u64,
         }
-    };
-    by_type.into_iter().enumerate().map(object).collect()
+    })
+}
+
+/// Groups of records, in order, of which each is within [`OBJECT_BYTES_MAX`] or a single record.
+fn cut(records: Vec<&RejectedRecord>) -> Vec<Vec<&RejectedRecord>> {
+    let mut groups: Vec<Vec<&RejectedRecord>> = Vec::new();
+    let mut bytes = 0;
+    for record in records {
+        bytes += record.data.len();
+        match groups.last_mut() {
+            Some(group) if bytes <= OBJECT_BYTES_MAX => group.push(record),
+            _ => {
+                bytes = record.data.len();
+                groups.push(vec![record]);
+            }
+        }
+    }
+    groups
 }
 
 /// A batch that a destination refuses as a whole becomes error records, every one with the same reason.

@@ -116,6 +116,8 @@ metrics! {
     incidents: At => Counter, "incidents";
     /// Broken invariants, by id
     invariant_violations: Why => Counter, "invariant_violations";
+    /// Leases whose checkpoint stands still because their rows name a destination that the config lacks
+    checkpoint_held_back: At => Gauge, "checkpoint_held_back";
     /// Positions that were older than the stream's retention when reading began
     records_possibly_expired: At => Counter, "records_possibly_expired";
 }

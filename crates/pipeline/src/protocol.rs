@@ -91,9 +91,19 @@ impl Protocol {
         self.shards.get(lease).is_some_and(|shard| shard.stage == Stage::HandsOff)
     }
 
-    /// Attempts under way.
+    /// Attempts under way, commits that takes found included.
     pub fn attempts(&self) -> usize {
         self.attempts.len()
+    }
+
+    /// Batches of ours that are being staged or committed.
+    pub fn undecided(&self) -> usize {
+        self.attempts.values().filter(|attempt| attempt.undecided()).count()
+    }
+
+    /// Whether the attempt is still under way.
+    pub fn knows(&self, cid: CommitId) -> bool {
+        self.attempts.contains_key(&cid)
     }
 
     /// Takes in one event.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use standpipe_flow::{ChildShard, Chunk, Clock, LeaseKey, Millis, Read, ReadError, ShardReader, Tenure};
+use standpipe_flow::{ChildShard, Chunk, Clock, LeaseKey, Millis, Read, ReadError, ShardReader};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -76,11 +76,11 @@ impl Progress {
         note(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default());
     }
 
-    fn chunk(&self, chunk: &Chunk, now: Duration) {
-        self.note(&chunk.lease, |seen| {
+    fn chunk(&self, lease: &LeaseKey, (behind, newest): (Duration, Option<Millis>), now: Duration) {
+        self.note(lease, |seen| {
             seen.read_at = Some(now);
-            seen.behind = chunk.behind;
-            seen.newest = chunk.records.last().map(|record| record.arrival);
+            seen.behind = behind;
+            seen.newest = newest;
             (seen.at_tip_since, seen.at_tip) = (None, false);
         });
     }
@@ -117,27 +117,34 @@ pub struct ReadContext {
 
 /// Pause after a read that is not permitted: an operator must act, and the log must not fill.
 const DENIED_PAUSE: Duration = Duration::from_secs(5);
+/// Every so many failures in a row are said aloud.
+const LOUD_FAILURES: u64 = 5;
 
 /// Reads a shard until it ends. Dropping the future loses nothing: what was read and not handed on is read again.
 pub async fn read<R: ShardReader>(
     mut reader: R,
-    of: (LeaseKey, Tenure, u64),
+    of: (LeaseKey, u64),
     context: ReadContext,
     chunks: mpsc::Sender<Arrived>,
 ) -> ReadEnd {
-    let (lease, _tenure, epoch) = of;
+    let (lease, epoch) = of;
+    let mut failures = 0u64;
     loop {
         let mut share = context.budget.take(reader.expected_bytes()).await;
         match reader.next().await {
             Ok(Read::Chunk(chunk)) => {
+                failures = 0;
                 share.fit(chunk.memory_bytes);
-                context.progress.chunk(&chunk, context.clock.elapsed());
                 count(&context, &chunk);
+                let seen = (chunk.behind, chunk.records.last().map(|record| record.arrival));
                 if chunks.send(Arrived { chunk, epoch, share }).await.is_err() {
                     return ReadEnd::Stopped;
                 }
+                // Only now: what is not handed on is not seen.
+                context.progress.chunk(&lease, seen, context.clock.elapsed());
             }
             Ok(Read::Empty { behind }) => {
+                failures = 0;
                 context.progress.empty(&lease, behind, context.clock.elapsed());
                 set_lag(&context, &lease, behind);
             }
@@ -147,7 +154,12 @@ pub async fn read<R: ShardReader>(
             }
             Err(ReadError::Again { cause }) => {
                 context.metrics.source_errors.get_or_create(&context.at.why("again")).inc();
-                debug!(shard = %lease, error = cause, "read failed, will be tried again");
+                failures += 1;
+                if failures % LOUD_FAILURES == 0 {
+                    warn!(shard = %lease, failures, error = cause, "reading fails again and again");
+                } else {
+                    debug!(shard = %lease, error = cause, "read failed, will be tried again");
+                }
             }
             Err(ReadError::Denied { cause }) => {
                 context.metrics.source_errors.get_or_create(&context.at.why("denied")).inc();

@@ -17,6 +17,16 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::exit::Usage;
 use crate::{environment, terminal};
 
+/// What writes whole requests and answers at its lowest levels: record content must not reach a log, whatever is asked for.
+const BODIES: [&str; 6] = [
+    "aws_smithy_runtime",
+    "aws_smithy_runtime_api",
+    "aws_smithy_http_client",
+    "aws_sdk_kinesis",
+    "hyper",
+    "hyper_util",
+];
+
 const DEFAULT: &str = "warn,standpipe=info";
 
 /// Whether stderr holds JSON, so that everything else on it must be JSON as well.
@@ -76,5 +86,10 @@ fn begin(json: bool, color: bool, writer: impl for<'w> MakeWriter<'w> + Send + S
 fn filter() -> Result<EnvFilter> {
     let set = |name: &'static str| environment::get(name).filter(|text| !text.is_empty()).map(|text| (name, text));
     let (name, text) = set("STANDPIPE_LOG").or_else(|| set("RUST_LOG")).unwrap_or(("", DEFAULT.to_owned()));
-    EnvFilter::try_new(&text).map_err(|error| Usage(format!("{name} is no log filter: {error}")).into())
+    let mut filter = EnvFilter::try_new(&text).map_err(|error| Usage(format!("{name} is no log filter: {error}")))?;
+    for target in BODIES {
+        let quiet = format!("{target}=info").parse().map_err(|error| anyhow!("{target} is no log target: {error}"))?;
+        filter = filter.add_directive(quiet);
+    }
+    Ok(filter)
 }

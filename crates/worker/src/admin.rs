@@ -10,8 +10,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use standpipe_flow::Clock;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::metrics::SharedMetrics;
@@ -70,8 +72,14 @@ impl Health {
     }
 }
 
-/// Serves until `stop`. A port in use is a warning: delivery does not depend on it.
-pub(crate) async fn serve(listen: SocketAddr, health: Health, stop: CancellationToken) {
+/// Connections at once; more wait in the kernel's queue, and hold no file descriptor of ours.
+const CONNECTIONS_MAX: usize = 64;
+/// For a client to send its request head, and for a connection in all: these answers take milliseconds.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves for as long as the process lives. A port in use is a warning: delivery does not depend on it.
+pub(crate) async fn serve(listen: SocketAddr, health: Health) {
     let listener = match tokio::net::TcpListener::bind(listen).await {
         Ok(listener) => listener,
         Err(error) => return warn!(%listen, %error, "health and metrics are not served"),
@@ -82,9 +90,33 @@ pub(crate) async fn serve(listen: SocketAddr, health: Health, stop: Cancellation
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(health);
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
-        warn!(%error, "health and metrics are not served any more");
+    // While the worker drains, /readyz goes on to say so: this ends with the process.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, router.clone()));
+                }
+                Err(error) => {
+                    warn!(%error, "a connection to the health port could not be accepted");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            },
+        }
     }
+}
+
+/// One request on one connection. What goes wrong with it is the client's business.
+async fn connection(stream: tokio::net::TcpStream, router: Router) {
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
 }
 
 fn answer(yes: bool) -> (StatusCode, &'static str) {

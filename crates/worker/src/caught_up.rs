@@ -1,19 +1,18 @@
 //! `run --until caught-up`: whether everything that was in the stream at the start is read, here and elsewhere.
 //!
 //! With T the instant of the start, a shard is caught up when it has ended, or gave a record that arrived after T, or
-//! answered empty with nothing behind twice, at least a second apart. Every leaf shard of the stream must be, whoever
-//! holds it; of one that another worker holds, the row must carry no commit, and the stream itself is asked for what
+//! answered empty with nothing behind twice, at least a second apart. Every shard of the stream must be, parents
+//! included, whoever holds it; of one that another worker holds, the row must carry no commit, and the stream itself is asked for what
 //! follows the row's position. What is read here is then delivered by the drain.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use standpipe_flow::ShardId;
-use standpipe_flow::{DestinationId, LeaseKey, Millis, Position};
+use standpipe_flow::{DestinationId, LeaseKey, Millis, ShardId};
 use standpipe_lease::Rows;
 use standpipe_pipeline::shard::Progress;
-use standpipe_source::{Catalog, ShardFilter, Stream};
+use standpipe_source::{Catalog, ShardFilter, ShardInfo, Stream};
 use tracing::debug;
 
 pub(crate) struct Seen {
@@ -48,13 +47,15 @@ pub(crate) async fn reached(until: Millis, seen: &Seen, stream: &Stream) -> bool
 
 async fn elsewhere(catalog: &Catalog, seen: &Seen, until: Millis) -> Result<bool, String> {
     let shards = catalog.shards(ShardFilter::All).await.map_err(|error| error.to_string())?;
-    let parents: BTreeSet<&ShardId> = shards.iter().flat_map(|shard| &shard.parents).collect();
-    for leaf in shards.iter().filter(|shard| !parents.contains(&shard.id)) {
-        let lease = LeaseKey::of(&leaf.id);
+    for shard in &shards {
+        let lease = LeaseKey::of(&shard.id);
         if seen.held.contains(&lease) {
             continue;
         }
-        let Some(row) = seen.rows.get(&lease) else { return Ok(false) };
+        let Some(row) = seen.rows.get(&lease) else {
+            // A lease that was cleaned away is finished; one that was never made is not.
+            if descends(&shards, &shard.id, seen) { continue } else { return Ok(false) }
+        };
         if row.ended() {
             continue;
         }
@@ -62,11 +63,16 @@ async fn elsewhere(catalog: &Catalog, seen: &Seen, until: Millis) -> Result<bool
         if position.pending.is_some() {
             return Ok(false);
         }
-        let at: &Position = &position.at;
-        let tip = catalog.tip(&leaf.id, at, row.start, until).await.map_err(|error| error.to_string())?;
+        let tip = catalog.tip(&shard.id, &position.at, row.start, until).await.map_err(|error| error.to_string())?;
         if !tip.caught_up() {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether something that came of the shard has a lease.
+fn descends(shards: &[ShardInfo], shard: &ShardId, seen: &Seen) -> bool {
+    let children = shards.iter().filter(|listed| listed.parents.contains(shard));
+    children.into_iter().any(|child| seen.rows.has(&LeaseKey::of(&child.id)) || descends(shards, &child.id, seen))
 }

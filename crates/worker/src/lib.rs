@@ -72,24 +72,41 @@ pub async fn run(
 
     let mut beside: JoinSet<()> = JoinSet::new();
     if let Some(listen) = config.http {
-        beside.spawn(admin::serve(listen, shared.health.clone(), stop.clone()));
+        beside.spawn(admin::serve(listen, shared.health.clone()));
     }
     beside.spawn(watch_memory(budget, platform.metrics.clone()));
 
-    let all = futures_util::future::try_join_all(chosen.into_iter().map(|pipeline| {
+    // One that fails stops the others in order: what they have read is delivered first.
+    let stop = stop.child_token();
+    let pipelines = chosen.into_iter().map(|pipeline| {
         let (platform, shared, stop) = (&platform, &shared, stop.clone());
         async move {
-            let started = tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(Ending::Drained),
-                started = startup::start(config, pipeline, options, platform, shared) => started?,
-            };
-            shared.health.pipeline_ready();
-            startup::supervise(started, stop).await
+            let ended = run_pipeline(config, pipeline, options, (platform, shared), stop.clone()).await;
+            if ended.is_err() {
+                stop.cancel();
+            }
+            ended
         }
-    }))
-    .await?;
-    Ok(all.into_iter().max().unwrap_or(Ending::Drained))
+    });
+    let ended = futures_util::future::join_all(pipelines).await;
+    let endings: Vec<Ending> = ended.into_iter().collect::<Result<_, _>>()?;
+    Ok(endings.into_iter().max().unwrap_or(Ending::Drained))
+}
+
+async fn run_pipeline(
+    config: &Config,
+    pipeline: &standpipe_config::config::Pipeline,
+    options: &Options,
+    (platform, shared): (&Platform, &startup::Shared),
+    stop: CancellationToken,
+) -> Result<Ending, WorkerError> {
+    let started = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(Ending::Drained),
+        started = startup::start(config, pipeline, options, platform, shared) => started?,
+    };
+    shared.health.pipeline_ready();
+    startup::supervise(started, stop).await
 }
 
 /// `worker.id`, or the host's name, and a ULID: new for every process, because a name that comes back (a pod of a

@@ -10,6 +10,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 pub use aws_types::SdkConfig;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use standpipe_config::config::Aws;
 use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, Millis, Random};
@@ -57,12 +58,23 @@ pub async fn sdk_config(aws: &Aws) -> SdkConfig {
 pub(crate) fn service(sdk: &SdkConfig, endpoint: Option<&String>, region: Option<&String>) -> SdkConfig {
     let mut builder = sdk.to_builder();
     if let Some(endpoint) = endpoint {
-        builder = builder.endpoint_url(endpoint);
+        // What the environment says about endpoints would win over this one.
+        builder = builder.endpoint_url(endpoint).service_config(NoServiceConfig);
     }
     if let Some(region) = region {
         builder = builder.region(Region::new(region.clone()));
     }
     builder.build()
+}
+
+/// Says nothing about any service.
+#[derive(Debug)]
+struct NoServiceConfig;
+
+impl LoadServiceConfig for NoServiceConfig {
+    fn load_config(&self, _: ServiceConfigKey<'_>) -> Option<String> {
+        None
+    }
 }
 
 /// The system's clocks. The monotonic one is tokio's, which is the system's outside of a paused runtime.
@@ -137,4 +149,29 @@ pub fn embedded(http_client: Option<SharedHttpClient>, endpoint: &str) -> SdkCon
         .credentials_provider(SharedCredentialsProvider::new(credentials));
     builder.set_http_client(http_client);
     builder.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Environment;
+
+    impl LoadServiceConfig for Environment {
+        fn load_config(&self, _: ServiceConfigKey<'_>) -> Option<String> {
+            Some("http://from-the-environment".into())
+        }
+    }
+
+    #[test]
+    fn an_endpoint_of_the_config_wins_over_the_environment() {
+        let sdk = SdkConfig::builder().service_config(Environment).build();
+        let given = service(&sdk, Some(&"http://from-the-config".to_owned()), None);
+        let key = ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+        let key = key.expect("a whole key");
+        assert_eq!(given.endpoint_url(), Some("http://from-the-config"));
+        assert_eq!(given.service_config().and_then(|config| config.load_config(key)), None);
+        assert!(service(&sdk, None, None).service_config().is_some(), "without one the environment decides");
+    }
 }

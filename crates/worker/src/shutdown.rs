@@ -19,6 +19,7 @@ const LAST_RELEASES: Duration = Duration::from_secs(5);
 
 pub(crate) async fn drain(mut worker: PipelineWorker, ending: Ending) -> Result<Ending, WorkerError> {
     worker.health.drain();
+    worker.undelivered = false;
     worker.leases.send(Command::TakeNoMore);
     let leases: Vec<LeaseKey> = worker.held.keys().cloned().collect();
     info!(pipeline = worker.name, leases = leases.len(), "stopping: delivering what is buffered");
@@ -36,8 +37,15 @@ pub(crate) async fn drain(mut worker: PipelineWorker, ending: Ending) -> Result<
     if tokio::time::timeout(LAST_RELEASES, worker.leases.stop()).await.is_err() {
         warn!(pipeline = worker.name, "not every lease could be released; they pass on by expiry");
     }
+    if worker.undelivered {
+        warn!(
+            pipeline = worker.name,
+            "leases were lost while they were drained; their records are read again elsewhere"
+        );
+    }
     info!(pipeline = worker.name, drained, "stopped");
-    Ok(if drained { ending } else { Ending::DrainUnfinished })
+    let whole = drained && !worker.undelivered;
+    Ok(if whole { ending } else { Ending::DrainUnfinished })
 }
 
 /// Goes on with the worker's events until no lease is held.

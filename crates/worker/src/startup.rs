@@ -213,6 +213,8 @@ impl Base<'_> {
         }
         let metrics = self.platform.metrics.pipeline.clone();
         let at = At { pipeline: self.pipeline.name.clone(), destination: String::new() };
+        drop(metrics.records_possibly_expired.get_or_create(&at));
+        drop(metrics.leases_held.get_or_create(&at));
         let context = ReadContext {
             budget: self.shared.budget.clone(),
             progress: Arc::new(Progress::default()),
@@ -226,6 +228,7 @@ impl Base<'_> {
             stream: self.parts.stream,
             polling: self.parts.polling,
             retention: self.stream.retention,
+            created: self.stream.created,
             leases: handle,
             events,
             notices,
@@ -237,6 +240,7 @@ impl Base<'_> {
             at,
             until: self.options.until_caught_up.then_some(self.begin),
             looking: false,
+            undelivered: false,
             grace: self.shared.grace,
             held: BTreeMap::new(),
             tasks: JoinSet::new(),

@@ -22,7 +22,7 @@ use standpipe_lease::{Command, LeaseEvent, LeaseHandle, LostReason};
 use standpipe_pipeline::deliver::{Notice, Order};
 use standpipe_pipeline::metrics::{At, Metrics};
 use standpipe_pipeline::shard::{self, Arrived, ReadContext, ReadEnd};
-use standpipe_source::{PollingSettings, ReadFrom, Stream, StreamError};
+use standpipe_source::{PollingSettings, ReadFrom, Stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -57,10 +57,30 @@ pub(crate) struct Held {
 
 /// What tasks that end tell the loop.
 pub(crate) enum Ended {
-    Reader { lease: LeaseKey, tenure: Tenure, epoch: u64, end: ReadEnd },
-    Children { lease: LeaseKey, tenure: Tenure, epoch: u64 },
-    Drain { lease: LeaseKey, tenure: Tenure, delivered: bool },
-    Look { caught_up: bool },
+    Reader {
+        lease: LeaseKey,
+        tenure: Tenure,
+        epoch: u64,
+        end: ReadEnd,
+    },
+    Children {
+        lease: LeaseKey,
+        tenure: Tenure,
+        epoch: u64,
+    },
+    /// Reads say that the shard is gone, the stream says that it is not.
+    StillThere {
+        lease: LeaseKey,
+        tenure: Tenure,
+    },
+    Drain {
+        lease: LeaseKey,
+        tenure: Tenure,
+        delivered: bool,
+    },
+    Look {
+        caught_up: bool,
+    },
 }
 
 pub(crate) struct PipelineWorker {
@@ -69,6 +89,8 @@ pub(crate) struct PipelineWorker {
     pub stream: Stream,
     pub polling: PollingSettings,
     pub retention: Duration,
+    /// When the stream was created: another one of its name has another instant.
+    pub created: Millis,
     pub leases: LeaseHandle,
     pub events: mpsc::UnboundedReceiver<LeaseEvent>,
     pub notices: mpsc::UnboundedSender<Notice>,
@@ -81,6 +103,8 @@ pub(crate) struct PipelineWorker {
     pub until: Option<Millis>,
     /// Whether somebody is looking whether everything is caught up.
     pub looking: bool,
+    /// Whether something that was read could not be delivered while its lease was drained.
+    pub undelivered: bool,
     pub grace: Duration,
     pub held: BTreeMap<LeaseKey, Held>,
     pub tasks: JoinSet<Ended>,
@@ -88,6 +112,8 @@ pub(crate) struct PipelineWorker {
 
 /// Between two looks at whether everything is caught up, and at children that wait for their parents.
 const LOOK: Duration = Duration::from_secs(1);
+/// A shard without an answer for so long counts as falling behind.
+const SILENCE: Duration = Duration::from_secs(5);
 
 impl PipelineWorker {
     /// Works until `stop`, or until everything is caught up, then drains.
@@ -113,6 +139,7 @@ impl PipelineWorker {
                 _ = look.tick() => {
                     self.health.alive();
                     self.start_waiting_readers();
+                    self.show_lag();
                     self.look_whether_caught_up();
                 }
             }
@@ -124,6 +151,10 @@ impl PipelineWorker {
         match event {
             LeaseEvent::Taken { row, fence, .. } => {
                 info!(shard = %row.key, "lease taken");
+                for id in row.destinations.keys().filter(|id| **id != self.destination && !row.off.contains(*id)) {
+                    warn!(shard = %row.key, destination = %id, "the row names a destination that the config lacks: \
+                        its checkpoint stands still until it is back, or listed under `retired`");
+                }
                 self.metrics.leases_taken.get_or_create(&self.at).inc();
                 let held =
                     Held { row: (*row).clone(), fence: fence.clone(), reader: None, wanted: None, leaving: false };
@@ -180,7 +211,7 @@ impl PipelineWorker {
         let (drained, answer) = oneshot::channel();
         self.notify(Notice::Drain { lease: lease.clone(), tenure, drained });
         let lease = lease.clone();
-        self.tasks.spawn(async move { Ended::Drain { lease, tenure, delivered: answer.await.is_ok() } });
+        self.tasks.spawn(async move { Ended::Drain { lease, tenure, delivered: answer.await.unwrap_or(false) } });
     }
 
     pub(crate) fn order(&mut self, order: Order) {
@@ -191,6 +222,7 @@ impl PipelineWorker {
                     return;
                 };
                 stop_reader(held);
+                self.context.progress.forget(&lease);
                 held.wanted = Some((from, epoch));
                 self.start_reader(&lease);
             }
@@ -211,6 +243,23 @@ impl PipelineWorker {
                 self.leases.send(Command::Ended { lease, tenure });
             }
         }
+    }
+
+    /// A shard that cannot be read falls behind all the same.
+    fn show_lag(&self) {
+        let now = self.context.clock.elapsed();
+        for lease in self.held.keys() {
+            let Some(seen) = self.context.progress.get(lease).filter(|seen| !seen.ended) else { continue };
+            let Some(silent) = seen.read_at.map(|at| now.saturating_sub(at)).filter(|silent| *silent > SILENCE) else {
+                continue;
+            };
+            let lag = (seen.behind + silent).as_secs_f64();
+            self.metrics.source_lag_seconds.get_or_create(&self.at.shard(lease.as_str())).set(lag);
+        }
+        let held_back =
+            |held: &&Held| held.row.destinations.keys().any(|id| *id != self.destination && !held.row.off.contains(id));
+        let held_back = self.held.values().filter(held_back).count() as i64;
+        self.metrics.checkpoint_held_back.get_or_create(&self.at).set(held_back);
     }
 
     /// `run --until caught-up`: asks, beside everything else, whether the end has come.
@@ -249,7 +298,7 @@ impl PipelineWorker {
         let reader = self.stream.reader(from, self.polling);
         let (context, chunks, lease) = (self.context.clone(), self.chunks.clone(), lease.clone());
         held.reader = Some(self.tasks.spawn(async move {
-            let end = shard::read(reader, (lease.clone(), tenure, epoch), context, chunks).await;
+            let end = shard::read(reader, (lease.clone(), epoch), context, chunks).await;
             Ended::Reader { lease, tenure, epoch, end }
         }));
     }
@@ -269,28 +318,42 @@ impl PipelineWorker {
             Ended::Children { lease, tenure, epoch } if self.is_held(&lease, tenure) => {
                 self.notify(Notice::ShardEnd { lease, tenure, epoch });
             }
-            Ended::Look { .. } => self.looking = false,
-            Ended::Drain { lease, tenure, delivered: true } if self.is_held(&lease, tenure) => {
+            Ended::StillThere { lease, tenure } if self.is_held(&lease, tenure) => {
+                // Nothing was skipped: the lease is taken again, and read on from its position.
                 self.forget(&lease, tenure);
-                self.leases.send(Command::Release { lease, tenure });
+                self.leases.send(Command::WalkAway { lease, tenure });
+            }
+            Ended::Look { .. } => self.looking = false,
+            Ended::Drain { lease, tenure, delivered } => {
+                self.undelivered |= !delivered;
+                if self.is_held(&lease, tenure) {
+                    self.forget(&lease, tenure);
+                    self.leases.send(Command::Release { lease, tenure });
+                }
             }
             _ => {}
         }
     }
 
-    /// The children's leases exist before the parent's end is committed. Without word of the children (the service says
-    /// that the shard is gone), the stream itself is asked first: it may be another one, or the shard may have expired.
+    /// The children's leases exist before the parent's end is committed. Without word of the children (reads say that the
+    /// shard is gone) the stream itself is asked: only a shard that it does not list any more has ended.
     fn make_children(&mut self, lease: LeaseKey, tenure: Tenure, epoch: u64, known: Option<Vec<ChildShard>>) {
-        let (catalog, leases, row) =
-            (self.stream.catalog(), self.leases.clone(), self.held.get(&lease).map(|h| h.row.clone()));
+        let Some(parent) = self.held.get(&lease).map(|held| held.row.clone()) else { return };
+        let (leases, context) = (self.leases.clone(), self.context.clone());
+        let gone = Gone { catalog: self.stream.catalog(), created: self.created, lease: lease.clone() };
         self.tasks.spawn(async move {
             let children = match known {
                 Some(children) => children,
-                None => confirmed_children(&catalog, &lease).await,
+                None => match gone.confirm().await {
+                    Some(children) => {
+                        context.metrics.records_possibly_expired.get_or_create(&context.at).inc();
+                        error!(shard = %lease, "the stream does not keep the shard any more: what was left of it is lost");
+                        children
+                    }
+                    None => return Ended::StillThere { lease, tenure },
+                },
             };
-            if let Some(parent) = row {
-                leases.make_children(parent, children).await;
-            }
+            leases.make_children(parent, children).await;
             Ended::Children { lease, tenure, epoch }
         });
     }
@@ -301,30 +364,41 @@ impl PipelineWorker {
     }
 }
 
-/// What ListShards says about a shard that reads say is gone. Asked until it gives an answer: a stream that is really
-/// gone is an alarm, never a finished shard.
-async fn confirmed_children(catalog: &standpipe_source::Catalog, lease: &LeaseKey) -> Vec<ChildShard> {
-    loop {
-        match catalog.children(&lease.shard()).await {
-            Ok(Some(children)) => return children,
-            Ok(None) => warn!(shard = %lease, "reads say that the shard is gone, the stream lists it as open"),
-            Err(StreamError::Gone { .. }) => match catalog.shards(standpipe_source::ShardFilter::All).await {
-                // The stream is there and does not list the shard: it is older than the retention.
-                Ok(shards) if !shards.is_empty() => {
-                    let of = |shard: &standpipe_source::ShardInfo| shard.parents.contains(&lease.shard());
-                    return shards
-                        .into_iter()
-                        .filter(of)
-                        .map(|shard| ChildShard { id: shard.id, parents: shard.parents, hash_range: shard.hash_range })
-                        .collect();
+/// A shard of which reads say that it is gone. One answer proves nothing: an endpoint that restarts says so too.
+struct Gone {
+    catalog: standpipe_source::Catalog,
+    created: Millis,
+    lease: LeaseKey,
+}
+
+impl Gone {
+    /// The children of a shard that its stream, the same as at the start, does not list any more; `None` if it is listed.
+    /// Asked until there is an answer: a stream that is gone, or another one, is an alarm and never a finished shard.
+    async fn confirm(&self) -> Option<Vec<ChildShard>> {
+        let shard = self.lease.shard();
+        loop {
+            tokio::time::sleep(GONE_PAUSE).await;
+            let same = self.catalog.identity().await.is_ok_and(|stream| stream.created == self.created);
+            match self.catalog.shards(standpipe_source::ShardFilter::All).await {
+                Ok(shards) if shards.iter().any(|listed| listed.id == shard) => return None,
+                Ok(shards) if same && !shards.is_empty() => {
+                    let children = shards.into_iter().filter(|listed| listed.parents.contains(&shard));
+                    let child = |listed: standpipe_source::ShardInfo| ChildShard {
+                        id: listed.id,
+                        parents: listed.parents,
+                        hash_range: listed.hash_range,
+                    };
+                    return Some(children.map(child).collect());
                 }
-                _ => error!(shard = %lease, "the stream is gone; waiting"),
-            },
-            Err(error) => warn!(shard = %lease, %error, "the stream does not say what became of the shard"),
+                Ok(_) => error!(shard = %shard, "the stream is not the one that was there at the start; waiting"),
+                Err(error) => warn!(shard = %shard, %error, "the stream does not say what became of the shard"),
+            }
         }
-        tokio::time::sleep(Duration::from_secs(10)).await;
     }
 }
+
+/// Before the stream is asked about a shard that reads say is gone, and between two such questions.
+const GONE_PAUSE: Duration = Duration::from_secs(2);
 
 fn stop_reader(held: &Held) {
     if let Some(reader) = &held.reader {

@@ -63,7 +63,14 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
         Scenario {
             name: "S4",
             what: "Java's leader gives the lease back while the tenure still stands, or moves it with checkpointOwner",
-            budget: Budget { takes: 1, java: 1, assigns: pick(1, 1, 2), attempts: 2, unclear: 1, ..CALM },
+            budget: Budget {
+                takes: pick(1, 1, 2),
+                java: pick(1, 1, 2),
+                assigns: pick(1, 1, 2),
+                attempts: pick(2, 2, 3),
+                unclear: 1,
+                ..CALM
+            },
             ..PLAIN
         },
         Scenario {
@@ -94,7 +101,7 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
         Scenario {
             name: "S8",
             what: "an upload aborted by others at any moment, the lease stolen",
-            budget: Budget { takes: 3, attempts: 2, aborts: 1, unclear: 1, ..CALM },
+            budget: Budget { takes: pick(3, 3, 4), attempts: pick(2, 2, 3), aborts: 1, unclear: 1, ..CALM },
             records: pick(1, 1, 2),
             ..PLAIN
         },
@@ -151,9 +158,9 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
 /// Larger than can be explored whole, for random walks.
 pub(crate) fn walks() -> Vec<Scenario> {
     let wide = Budget {
-        takes: 10,
+        takes: 12,
         crashes: 3,
-        attempts: 6,
+        attempts: 8,
         unclear: 3,
         late: 3,
         aborts: 2,

@@ -347,7 +347,7 @@ impl World {
                 }
             }
             Effect::HandsOff { why, .. } => self.fault(format!("hands off: {why}")),
-            Effect::Delivered { receipt } => {
+            Effect::Delivered { receipt, .. } => {
                 if self.entry(receipt.cid).state() != Some(ReceiptState::Done) {
                     self.fault(format!("commit {} is said to be delivered and is not DONE", number(receipt.cid)));
                 }

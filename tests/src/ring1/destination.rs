@@ -177,8 +177,8 @@ impl Destination for ScriptedDestination {
 
     async fn discard(&self, dead: &[Output]) -> Result<(), DeliveryError> {
         let mut failed = false;
-        for output in dead.iter().cloned() {
-            let fate = self.wire.fate();
+        for output in dead {
+            let (fate, output) = (self.wire.fate(), output.clone());
             failed |= self.wire.send(fate, move |store| store.discard(&output)).await.is_none();
         }
         if failed { Err(retry("no answer")) } else { Ok(()) }

@@ -83,7 +83,7 @@ impl ScriptedLog {
 fn commit(store: &mut Store, who: &WorkerId, commit: &Commit) -> Result<(), CommitError> {
     let cid = commit.receipt.cid;
     // The client request token: the same transaction again is answered as the first one was.
-    let known = store.receipts.contains_key(&cid) && cid.0[15] % 2 == 0;
+    let known = store.receipts.contains_key(&cid) && cid.0[15].is_multiple_of(2);
     let answer = if known { Ok(()) } else { store.transact(&commit.writes(), &ReceiptWrite::Put(&commit.receipt)) };
     let ranges = commit.shards.iter().map(|shard| format!("{} {}..{}", shard.fence.lease, shard.from, shard.to));
     let ranges: Vec<String> = ranges.collect();

@@ -38,6 +38,7 @@ pub fn scatter(faults: &Faults, dice: &mut Dice, until: u64) {
     maybe(30, Rule::new(Service::S3, Fault::Delay(2000)).operation("CompleteMultipartUpload"), 0.3);
     maybe(40, Rule::new(Service::Kinesis, Fault::Throttle), 0.05);
     maybe(40, Rule::new(Service::Kinesis, Fault::DropAnswer), 0.03);
+    maybe(30, Rule::new(Service::Kinesis, Fault::NotFound).operation("GetRecords"), 0.01);
     maybe(40, Rule::new(Service::Kinesis, Fault::ExpiredIterator).operation("GetRecords"), 0.02);
 }
 

@@ -73,6 +73,11 @@ impl Attempt {
         self.held.insert(lease, tenure);
     }
 
+    /// Whether it is a batch of ours that is not yet decided: these hold memory or a reader up.
+    pub(super) fn undecided(&self) -> bool {
+        matches!(self.phase, Phase::Staging(_) | Phase::Committing(_))
+    }
+
     /// Whether a commit of this shard is, or may be, on its way.
     pub(super) fn committing(&self, lease: &LeaseKey) -> bool {
         let sent =
@@ -184,6 +189,11 @@ impl Protocol {
             (Phase::Asking(doubt), Answer::Receipt(receipt)) => {
                 self.receipt_answer(cid, doubt, receipt.map(|receipt| *receipt), effects);
             }
+            (Phase::Asking(_), Answer::Unreadable) => {
+                for lease in self.end_attempt(cid) {
+                    self.give_up(&lease, format!("the receipt of commit {cid} cannot be understood"), effects);
+                }
+            }
             (Phase::Publishing(receipt), Answer::Published) => {
                 self.enter(cid, Phase::MarkingDone(receipt));
                 effects.push(Effect::Done { cid, run });
@@ -191,7 +201,7 @@ impl Protocol {
             (Phase::Publishing(_), Answer::Gone { outputs, published }) => {
                 self.ask(cid, Doubt::Lost { lost: outputs, published }, effects);
             }
-            (Phase::MarkingDone(receipt), Answer::Done) => self.done(receipt.0, effects),
+            (Phase::MarkingDone(receipt), Answer::Done) => self.done(receipt.0, true, effects),
             (Phase::MarkingDone(_) | Phase::Retracting(_), Answer::Refused) => self.ask(cid, Doubt::Again, effects),
             (Phase::Retracting(receipt), Answer::Retracted) => self.retracted(&receipt.0, true, effects),
             _ => {}
@@ -297,7 +307,7 @@ impl Protocol {
                 self.enter(cid, Phase::Retracting(Box::new(HashedReceipt(receipt.clone()))));
                 effects.push(Effect::Retract { run, receipt: Box::new(receipt) });
             }
-            (ReceiptState::Done, _) => self.done(receipt, effects),
+            (ReceiptState::Done, _) => self.done(receipt, false, effects),
             (ReceiptState::Retracted, _) => self.retracted(&receipt, false, effects),
         }
     }
@@ -337,7 +347,7 @@ impl Protocol {
     }
 
     /// DONE: proof of publication. Shards of ours go on; what a take found is finalized at once.
-    fn done(&mut self, receipt: Receipt, effects: &mut Vec<Effect>) {
+    fn done(&mut self, receipt: Receipt, by_us: bool, effects: &mut Vec<Effect>) {
         let cid = receipt.cid;
         for lease in self.end_attempt(cid) {
             let Some(listed) = receipt.shards.iter().find(|listed| listed.lease == lease) else {
@@ -346,7 +356,7 @@ impl Protocol {
             };
             self.pass(&lease, cid, (listed.to.clone(), listed.arrival), effects);
         }
-        effects.push(Effect::Delivered { receipt: Box::new(receipt) });
+        effects.push(Effect::Delivered { receipt: Box::new(receipt), by_us });
     }
 
     fn pass(&mut self, lease: &LeaseKey, cid: CommitId, to: (Position, Option<Millis>), effects: &mut Vec<Effect>) {

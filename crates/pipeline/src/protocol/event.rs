@@ -114,6 +114,8 @@ pub enum Answer {
     },
     /// [`Effect::ReadReceipt`]: what a consistent read found.
     Receipt(Option<Box<Receipt>>),
+    /// [`Effect::ReadReceipt`]: there is one, in a form that this version does not know.
+    Unreadable,
     /// [`Effect::Publish`]: everything is visible.
     Published,
     /// [`Effect::Publish`]: these can never be made visible.
@@ -240,6 +242,8 @@ pub enum Effect {
     Delivered {
         /// The receipt.
         receipt: Box<Receipt>,
+        /// Whether this process proved it; otherwise another has, and has counted it.
+        by_us: bool,
     },
     /// Part of a commit is visible, or may yet become so, and the rest is lost: write the affected keys down, count,
     /// alarm. What is not in `lost` may be there twice once the commit is taken back.

@@ -1,5 +1,7 @@
 //! SIGTERM and Ctrl-C: the first asks for an orderly end, the second ends the process at once with 130.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -7,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 use crate::logs;
+
+/// Signals within this time are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Listens to signals until it is dropped.
 #[derive(Debug)]
@@ -30,6 +35,16 @@ impl Signals {
                 logs::say(said);
             }
             first.cancel();
+            // A platform that signals a process and then its group means one signal by it.
+            let one = tokio::time::sleep(SAME_SIGNAL);
+            tokio::pin!(one);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = next(&mut interrupt, &mut terminate), if !one.is_elapsed() => {}
+                    () = &mut one => break,
+                }
+            }
             next(&mut interrupt, &mut terminate).await;
             logs::say("interrupted again: ending at once");
             std::process::exit(Exit::Interrupted as i32);

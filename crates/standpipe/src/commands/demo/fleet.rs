@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, anyhow};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use standpipe_config::Config;
+use standpipe_config::config::Aws;
 use standpipe_flow::{LeaseKey, LeaseRow};
 use standpipe_lease::{Dynamo, LeaseTable, Rows};
 use standpipe_worker::{Ending, Options, Platform, WorkerError};
@@ -16,7 +15,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::scene::{FAILOVER, Scene};
-use crate::commands::emulator::CREDENTIAL;
 use crate::commands::version::VERSION;
 
 /// One worker.
@@ -52,10 +50,9 @@ impl Fleet {
         for number in 1..=workers {
             let mut config = scene.config.clone();
             config.http = http.filter(|_| number == 1);
-            fleet.push(Worker::start(config, format!("worker-{number}"))?);
+            fleet.push(Worker::start(config, format!("worker-{number}"), scene.url.clone())?);
         }
-        let platform = platform(&scene.config).await;
-        let sdk = platform.sdk.into_builder().endpoint_url(&scene.url).build();
+        let sdk = standpipe_worker::platform::embedded(None, &scene.url);
         let table = LeaseTable::new(Dynamo::new(&sdk, FAILOVER), &scene.config.pipelines[0].lease.table);
         Ok(Self { workers: fleet, table })
     }
@@ -117,7 +114,7 @@ impl Fleet {
 }
 
 impl Worker {
-    fn start(mut config: Config, name: String) -> Result<Self> {
+    fn start(mut config: Config, name: String, url: String) -> Result<Self> {
         config.worker.id = Some(name.clone());
         let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = threads.context("cannot start threads")?;
@@ -130,7 +127,7 @@ impl Worker {
                 adopt_destinations: false,
                 version: VERSION.to_owned(),
             };
-            let platform = platform(&config).await;
+            let platform = platform(&url).await;
             standpipe_worker::run(&config, &options, platform, told).await
         });
         Ok(Self { name, stop, task, threads: Threads(Some(runtime)) })
@@ -147,13 +144,10 @@ impl Worker {
     }
 }
 
-/// The system's platform, with credentials that the endpoints take, whatever this machine has.
-async fn platform(config: &Config) -> Platform {
-    let mut platform = Platform::system(&config.aws).await;
-    let credentials = Credentials::new(CREDENTIAL, CREDENTIAL, None, None, "standpipe demo");
-    let provider = SharedCredentialsProvider::new(credentials);
-    platform.sdk = platform.sdk.into_builder().credentials_provider(provider).build();
-    platform
+/// The system's platform, at the embedded endpoints whatever this machine's environment says.
+async fn platform(url: &str) -> Platform {
+    let sdk = standpipe_worker::platform::embedded(None, url);
+    Platform { sdk, ..Platform::system(&Aws::default()).await }
 }
 
 /// The leases at one moment.
