@@ -98,11 +98,11 @@ metrics! {
     delivery_outputs: At => Counter, "delivery_outputs";
     /// Requests to the destination that were tried again, by step
     delivery_retries: Why => Counter, "delivery_retries";
-    /// Age of the oldest record of the last delivered batch when it became visible, in seconds
+    /// Age of the last record of the slowest shard in the last batch when it became visible, in seconds
     delivery_data_freshness_seconds: At => Seconds, "delivery_data_freshness_seconds";
     /// Records that became error records, by output type
     error_records: Why => Counter, "error_records";
-    /// Commits by result: done, dead, refused, unclear
+    /// Commits by result: done, dead, unclear
     commits: Why => Counter, "commits";
     /// What takes found and what became of it: nothing, committed, done, retracted, recognised, adopted
     recoveries: Why => Counter, "recoveries";
