@@ -136,7 +136,8 @@ impl Away {
             self.watch()?;
         }
         let leases = self.leases().await?;
-        let (waiting, produced) = (lock(&self.ledger).len() - self.found.records, lock(&self.ledger).len());
+        let produced = lock(&self.ledger).len();
+        let waiting = produced - self.found.records;
         while self.found.records < produced {
             if begin.elapsed() > self.outage * 2 + CATCH_UP {
                 let left = produced - self.found.records;
