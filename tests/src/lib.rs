@@ -1,4 +1,5 @@
-//! Whole workers under a paused clock, with seeded faults: the second ring of the simulation.
+//! The simulation in two rings (the delivery half over scripted stores; whole workers over the SDK and the emulator), and
+//! the storm of real processes.
 
 pub mod ring1;
 pub mod simulation;

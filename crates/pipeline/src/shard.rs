@@ -155,7 +155,7 @@ pub async fn read<R: ShardReader>(
             Err(ReadError::Again { cause }) => {
                 context.metrics.source_errors.get_or_create(&context.at.why("again")).inc();
                 failures += 1;
-                if failures % LOUD_FAILURES == 0 {
+                if failures.is_multiple_of(LOUD_FAILURES) {
                     warn!(shard = %lease, failures, error = cause, "reading fails again and again");
                 } else {
                     debug!(shard = %lease, error = cause, "read failed, will be tried again");

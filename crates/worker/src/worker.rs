@@ -171,6 +171,7 @@ impl PipelineWorker {
             LeaseEvent::Lost { lease, tenure, reason } => {
                 warn!(shard = %lease, reason = %reason, "lease lost");
                 self.metrics.lease_lost.get_or_create(&self.at.why(&reason.to_string())).inc();
+                self.note_if_leaving(&lease, tenure);
                 self.forget(&lease, tenure);
             }
             LeaseEvent::HandOver { lease, tenure } => {
@@ -185,6 +186,12 @@ impl PipelineWorker {
 
     fn is_held(&self, lease: &LeaseKey, tenure: Tenure) -> bool {
         self.held.get(lease).is_some_and(|held| held.fence.tenure == tenure)
+    }
+
+    /// A lease that ends while it is drained takes what was not delivered with it.
+    fn note_if_leaving(&mut self, lease: &LeaseKey, tenure: Tenure) {
+        let leaving = self.held.get(lease).is_some_and(|held| held.leaving && held.fence.tenure == tenure);
+        self.undelivered |= leaving;
     }
 
     /// Drops everything local of a lease.
@@ -227,6 +234,7 @@ impl PipelineWorker {
                 self.start_reader(&lease);
             }
             Order::WalkAway { lease, tenure } => {
+                self.note_if_leaving(&lease, tenure);
                 if self.is_held(&lease, tenure) {
                     self.forget(&lease, tenure);
                     self.leases.send(Command::WalkAway { lease, tenure });
