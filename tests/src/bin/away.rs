@@ -88,7 +88,11 @@ async fn run(arguments: &[String]) -> io::Result<bool> {
     away.both_at_work().await?;
     away.one_leaves(&leaving).await?;
     enough.cancel();
-    away.end(&dir).await
+    let right = away.end(&dir).await?;
+    if !right {
+        println!("the logs are in {}", temporary.keep().display());
+    }
+    Ok(right)
 }
 
 impl Away {

@@ -140,7 +140,11 @@ async fn run(plan: Plan) -> io::Result<bool> {
         cpu: fleet.cpu(),
         least: plan.least(),
     };
-    report.tell(&endpoints, &ledger, &dir).await
+    let right = report.tell(&endpoints, &ledger, &dir).await?;
+    if !right {
+        println!("the logs are in {}", temporary.keep().display());
+    }
+    Ok(right)
 }
 
 impl Storm {

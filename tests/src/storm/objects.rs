@@ -84,3 +84,36 @@ impl Found {
         self.times.iter().map(|times| u64::from(times.saturating_sub(1))).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use standpipe_emulator::Placed;
+
+    use super::*;
+
+    /// Three records, the first and the last of one shard.
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::default();
+        for (shard, number) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            ledger.produced(Placed { shard_id: shard.to_owned(), sequence_number: number.to_owned() }, 1);
+        }
+        ledger
+    }
+
+    fn found(objects: &[&[usize]]) -> Found {
+        let mut found = Found::default();
+        for (number, ids) in objects.iter().enumerate() {
+            let body = ids.iter().flat_map(|id| [line(*id), b"\n".to_vec()].concat()).collect::<Vec<u8>>();
+            found.object(&format!("{PREFIX}{number}"), &body, &ledger());
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_lost_repeated_foreign_or_in_disorder_is_found() {
+        let good = found(&[&[1, 0], &[2]]);
+        assert_eq!((good.lost(&ledger()), good.repeated(), good.wrong.len()), (vec![], 0, 0));
+        let bad = found(&[&[2, 0], &[2], &[7]]);
+        assert_eq!((bad.lost(&ledger()), bad.repeated(), bad.wrong.len()), (vec![1], 1, 3), "{:?}", bad.wrong);
+    }
+}
