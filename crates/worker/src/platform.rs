@@ -14,6 +14,7 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use standpipe_config::config::Aws;
 use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, Millis, Random};
+use tokio::runtime::Handle;
 
 use crate::metrics::SharedMetrics;
 
@@ -28,6 +29,9 @@ pub struct Platform {
     pub random: Arc<dyn Random>,
     /// Where encoding runs.
     pub offload: Arc<dyn Offload>,
+    /// Threads for heartbeats alone, so that no computation of delivery ever holds them up; `None`: they share the
+    /// caller's, as they must under a paused clock.
+    pub heartbeats: Option<Handle>,
     /// What is counted; shared by every worker of the process.
     pub metrics: SharedMetrics,
 }
@@ -40,6 +44,7 @@ impl Platform {
             clock: Arc::new(SystemClock::start()),
             random: Arc::new(SystemRandom),
             offload: Arc::new(Threads),
+            heartbeats: None,
             metrics: SharedMetrics::new(),
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use standpipe_config::config::{self, Config, StartPosition};
 use standpipe_flow::{DeliveryError, Millis, WorkerId};
+use standpipe_lease::renew::Heartbeats;
 use standpipe_lease::{LeaseSettings, Leases, Seams, StartError, StreamIdentity};
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::deliver::Delivery;
@@ -17,7 +18,7 @@ use standpipe_pipeline::metrics::At;
 use standpipe_pipeline::shard::{Progress, ReadContext};
 use standpipe_source::StreamError;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -152,6 +153,25 @@ fn start_position(start: StartPosition, now: Millis) -> standpipe_lease::StartPo
     }
 }
 
+/// A task on other threads that ends when this is dropped.
+struct Running(JoinHandle<()>);
+
+impl Running {
+    /// Its name, once it has ended. A panic in it is one of the caller's.
+    async fn ended(mut self, name: &'static str) -> &'static str {
+        if let Err(error) = (&mut self.0).await {
+            assert!(!error.is_panic(), "{name} panicked: {error}");
+        }
+        name
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// What a pipeline is put together from.
 struct Base<'a> {
     pipeline: &'a config::Pipeline,
@@ -199,10 +219,7 @@ impl Base<'_> {
             coordinator.run().await;
             COORDINATOR
         });
-        beside.spawn(async move {
-            heartbeats.run().await;
-            HEARTBEATS
-        });
+        self.beat(&mut beside, heartbeats);
         if let Some(s3) = one.s3.clone() {
             let table = assemble::lease_table(&self.parts.delivery, self.pipeline);
             let sweeper = Sweeper { s3, log, table, fingerprint };
@@ -246,6 +263,18 @@ impl Base<'_> {
             tasks: JoinSet::new(),
         };
         Started { worker, beside }
+    }
+
+    /// Starts the heartbeats, on threads of their own where the platform has them.
+    fn beat(&self, beside: &mut JoinSet<&'static str>, heartbeats: Heartbeats) {
+        match &self.platform.heartbeats {
+            // Ends with the set: the guard aborts it.
+            Some(threads) => beside.spawn(Running(threads.spawn(heartbeats.run())).ended(HEARTBEATS)),
+            None => beside.spawn(async move {
+                heartbeats.run().await;
+                HEARTBEATS
+            }),
+        };
     }
 
     fn delivery(

@@ -171,6 +171,7 @@ impl World {
             clock,
             random: Arc::new(SimRandom::new(self.dice.roll())),
             offload: Arc::new(Inline),
+            heartbeats: None,
             metrics: self.metrics.clone(),
         };
         let mut config = self.config.clone();

@@ -1,13 +1,36 @@
 //! `standpipe run`: the worker, until it is told to stop, or has caught up.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use standpipe_worker::{Ending, Options, Platform};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::stop::Signals;
 use super::version::VERSION;
 use crate::args::Run;
 use crate::exit::Exit;
 use crate::logs;
+
+/// A thread for heartbeats alone: a lease must not be lost because delivery computes.
+struct Heartbeats(Option<Runtime>);
+
+impl Heartbeats {
+    fn threads() -> Result<Self> {
+        let threads = Builder::new_multi_thread().worker_threads(1).thread_name("heartbeats").enable_all().build();
+        Ok(Self(Some(threads.context("cannot start a thread for heartbeats")?)))
+    }
+
+    fn handle(&self) -> Option<Handle> {
+        self.0.as_ref().map(|threads| threads.handle().clone())
+    }
+}
+
+impl Drop for Heartbeats {
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
 
 pub fn run(args: Run) -> Result<Exit> {
     let config = super::load(&args.config.files)?;
@@ -18,9 +41,11 @@ pub fn run(args: Run) -> Result<Exit> {
         adopt_destinations: args.adopt_destinations,
         version: VERSION.to_owned(),
     };
+    let heartbeats = Heartbeats::threads()?;
     super::runtime()?.block_on(async {
         let signals = Signals::listen("told to stop; once more to end at once")?;
-        let platform = Platform::system(&config.aws).await;
+        let mut platform = Platform::system(&config.aws).await;
+        platform.heartbeats = heartbeats.handle();
         let ending = standpipe_worker::run(&config, &options, platform, signals.stop.clone()).await?;
         Ok(match ending {
             Ending::Drained | Ending::CaughtUp => Exit::Ok,
