@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::batch::{Batch, BatchShard, Range};
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Taken};
 use crate::clock::Millis;
 use crate::deliver::{DeliveryError, Destination, ExtraObject, Mode, Published, Staged};
 use crate::lease::{DestinationId, Fence, Generation, LeaseKey, Tenure, WorkerId};
@@ -287,6 +287,7 @@ pub fn batch(records_per_shard: usize) -> Batch {
             memory_bytes: records.iter().map(|record| record.data.len()).sum(),
             records,
             behind: std::time::Duration::ZERO,
+            taken: Taken::default(),
         };
         let chunks = if chunk.records.is_empty() { Vec::new() } else { vec![chunk] };
         BatchShard { range, chunks }

@@ -26,7 +26,7 @@ pub mod shard;
 pub mod write;
 
 pub use batch::{Batch, BatchShard, Range};
-pub use chunk::Chunk;
+pub use chunk::{Chunk, Taken};
 pub use clock::{Clock, Millis, Random};
 pub use commit::{Adopt, Commit, CommitError, CommitLog, CommitShard, Finalize};
 pub use deliver::{BatchLimits, DeliveryError, Destination, Mode, Published, RejectedRecord, Staged};

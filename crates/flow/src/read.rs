@@ -11,6 +11,9 @@ use crate::shard::ChildShard;
 pub enum Read {
     /// Records, continuing exactly where the last chunk ended (I15).
     Chunk(Chunk),
+    /// What came needs more memory than was reserved, because its records expand: nothing moved. Give the share back, and
+    /// call again with one of [`ShardReader::expected_bytes`].
+    Heavy,
     /// No records this time; `behind` is MillisBehindLatest: zero means that the reader has seen everything.
     Empty {
         /// MillisBehindLatest.

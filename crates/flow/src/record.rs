@@ -1,5 +1,7 @@
 //! One user record.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::clock::Millis;
@@ -10,8 +12,8 @@ use crate::sequence::{Position, SequenceNumber};
 pub struct Record {
     /// The producer's bytes.
     pub data: Bytes,
-    /// The producer's partition key.
-    pub partition_key: Box<str>,
+    /// The producer's partition key; user records of an aggregate share it.
+    pub partition_key: Arc<str>,
     /// The sequence number that Kinesis gave the record (all user records of an aggregate share it).
     pub sequence: SequenceNumber,
     /// The index within a KPL aggregate; 0 for a plain record.

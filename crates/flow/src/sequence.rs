@@ -2,11 +2,13 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 /// A Kinesis sequence number: up to 129 decimal digits without leading zeros.
-/// Order is numeric, which for such a string is length, then bytes.
+/// Order is numeric, which for such a string is length, then bytes. Cloning shares the digits: all user records of an
+/// aggregate have the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SequenceNumber(Box<str>);
+pub struct SequenceNumber(Arc<str>);
 
 /// A text that is not a sequence number.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -22,7 +24,7 @@ impl SequenceNumber {
         let text: String = text.into();
         let digits = !text.is_empty() && text.len() <= Self::DIGITS_MAX && text.bytes().all(|b| b.is_ascii_digit());
         let canonical = text == "0" || !text.starts_with('0');
-        if digits && canonical { Ok(Self(text.into_boxed_str())) } else { Err(BadSequenceNumber(text)) }
+        if digits && canonical { Ok(Self(text.into())) } else { Err(BadSequenceNumber(text)) }
     }
 
     /// The decimal digits.
@@ -33,7 +35,7 @@ impl SequenceNumber {
 
 impl From<u64> for SequenceNumber {
     fn from(number: u64) -> Self {
-        Self(number.to_string().into_boxed_str())
+        Self(number.to_string().into())
     }
 }
 

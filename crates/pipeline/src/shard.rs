@@ -184,3 +184,5 @@ fn count(context: &ReadContext, chunk: &Chunk) {
 fn set_lag(context: &ReadContext, lease: &LeaseKey, behind: Duration) {
     context.metrics.source_lag_seconds.get_or_create(&context.at.shard(lease.as_str())).set(behind.as_secs_f64());
 }
+            // The share goes back first: a reader that waits for more must not keep it from the others.
+            Ok(Read::Heavy) => failures = 0,

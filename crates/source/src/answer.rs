@@ -1,9 +1,11 @@
 //! One GetRecords answer: its records as ours, and whether it is the end of the shard.
 //!
-//! I15, no read gap: records must ascend, and every one of them lies after what was returned before. One that does not
-//! was returned before and is dropped and counted; an answer whose own records do not ascend is refused as a whole, for
+//! I15, no read gap: records must ascend, and none of them lies before what was returned before. One that does was
+//! returned before and is dropped and counted; an answer whose own records do not ascend is refused as a whole, for
 //! nobody can say what is missing from it. No record's bytes are copied: the buffer that the client decoded into moves
 //! into the record.
+
+use std::sync::Arc;
 
 use aws_sdk_kinesis::types;
 use bytes::Bytes;
@@ -24,16 +26,14 @@ pub(crate) enum BadAnswer {
     BadChild(String),
 }
 
-/// The records of one answer.
+/// The records of one answer, as the stream holds them: nothing is taken apart yet.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    /// Ascending, every one after the position asked for.
-    pub(crate) records: Vec<Record>,
-    /// Bytes of memory that they hold.
-    pub(crate) memory_bytes: usize,
+    /// Ascending, each with the bytes of memory that it holds. The first may have the very sequence number asked for.
+    pub(crate) records: Vec<(Record, usize)>,
     /// Bytes that count towards the shard's quota: data and partition keys of everything that came.
     pub(crate) quota_bytes: usize,
-    /// Records at or below the position asked for, dropped.
+    /// Records below the position asked for, dropped.
     pub(crate) repeated: u64,
 }
 
@@ -43,35 +43,42 @@ impl Page {
     pub(crate) fn take(answer: Vec<types::Record>, after: &Position, now: Millis) -> Result<Self, BadAnswer> {
         let mut page = Self { records: Vec::with_capacity(answer.len()), ..Self::default() };
         for theirs in answer {
-            let record = take_record(theirs, now, &mut page)?;
-            if let Some(last) = page.records.last()
+            let (record, memory_bytes) = take_record(theirs, now)?;
+            page.quota_bytes += record.data.len() + record.partition_key.len();
+            if let Some((last, _)) = page.records.last()
                 && record.sequence <= last.sequence
             {
                 return Err(BadAnswer::Descends { last: last.sequence.clone(), next: record.sequence });
             }
-            // The KCL's rule: what is at or below the checkpoint (sequence, sub) was delivered.
-            if record.position() <= *after {
+            if is_before(&record, after) {
                 page.repeated += 1;
                 continue;
             }
-            page.memory_bytes += record.partition_key.len() + record.sequence.as_str().len();
-            page.records.push(record);
+            page.records.push((record, memory_bytes));
         }
-        page.memory_bytes += page.records.capacity() * size_of::<Record>();
         Ok(page)
     }
 }
 
-fn take_record(theirs: types::Record, now: Millis, page: &mut Page) -> Result<Record, BadAnswer> {
+/// Whether every user record that the record may hold was delivered before.
+fn is_before(record: &Record, after: &Position) -> bool {
+    match after {
+        Position::TrimHorizon => false,
+        Position::At { sequence, .. } => record.sequence < *sequence,
+        Position::ShardEnd => true,
+    }
+}
+
+/// A record, and the bytes of memory that it holds.
+fn take_record(theirs: types::Record, now: Millis) -> Result<(Record, usize), BadAnswer> {
     let sequence =
         SequenceNumber::parse(theirs.sequence_number).map_err(|error| BadAnswer::Sequence(error.to_string()))?;
     let data = theirs.data.into_inner();
-    let partition_key = theirs.partition_key.unwrap_or_default().into_boxed_str();
-    page.quota_bytes += data.len() + partition_key.len();
-    page.memory_bytes += data.capacity();
+    let partition_key: Arc<str> = theirs.partition_key.unwrap_or_default().into();
+    let memory_bytes = data.capacity() + partition_key.len() + sequence.as_str().len() + size_of::<Record>();
     let arrival = theirs.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok());
     let arrival = arrival.and_then(|millis| u64::try_from(millis).ok()).map_or(now, Millis);
-    Ok(Record { data: Bytes::from(data), partition_key, sequence, sub: 0, arrival })
+    Ok((Record { data: Bytes::from(data), partition_key, sequence, sub: 0, arrival }, memory_bytes))
 }
 
 /// Where a shard goes on after an answer.
@@ -145,7 +152,7 @@ mod tests {
     }
 
     fn positions(page: &Page) -> Vec<String> {
-        page.records.iter().map(|record| record.sequence.to_string()).collect()
+        page.records.iter().map(|(record, _)| record.sequence.to_string()).collect()
     }
 
     fn children(parents: &[&str], end: &str) -> Option<Vec<types::ChildShard>> {
@@ -163,22 +170,16 @@ mod tests {
     fn an_empty_record_at_the_end_of_a_page_is_a_record() {
         let page = take(vec![record("5", b"x"), record("6", b"")], &Position::TrimHorizon).expect("a good answer");
         assert_eq!(positions(&page), ["5", "6"]);
-        assert_eq!(page.records[1].data.len(), 0);
-        assert_eq!(page.records[1].arrival, Millis(1_500));
+        assert_eq!(page.records[1].0.data.len(), 0);
+        assert_eq!(page.records[1].0.arrival, Millis(1_500));
     }
 
     #[test]
-    fn what_was_returned_before_is_dropped_and_counted() {
+    fn what_lies_before_the_position_is_dropped_and_counted() {
         let page = take(vec![record("9", b"a"), record("10", b"b"), record("11", b"c")], &at(10, 0));
         let page = page.expect("a good answer");
-        assert_eq!((positions(&page), page.repeated), (vec!["11".to_owned()], 2));
+        assert_eq!((positions(&page), page.repeated), (vec!["10".to_owned(), "11".to_owned()], 1));
         assert_eq!(page.quota_bytes, 3 * 4, "what was dropped has used the quota too");
-    }
-
-    #[test]
-    fn a_position_within_an_aggregate_covers_the_whole_record_until_records_are_taken_apart() {
-        let page = take(vec![record("10", b"aggregate"), record("12", b"b")], &at(10, 7)).expect("a good answer");
-        assert_eq!((positions(&page), page.repeated), (vec!["12".to_owned()], 1));
     }
 
     #[test]
@@ -197,10 +198,10 @@ mod tests {
         let before = data.as_ptr();
         let theirs = types::Record::builder().sequence_number("1").data(Blob::new(data)).build();
         let page = take(vec![theirs.expect("required fields are set")], &Position::TrimHorizon).expect("a good answer");
-        assert_eq!(page.records[0].data.as_ptr(), before);
-        assert_eq!(page.memory_bytes, 100 + 1 + size_of::<Record>());
-        assert_eq!(page.records[0].partition_key.len(), 0, "AUTO streams may leave it out");
-        assert_eq!(page.records[0].arrival, Millis(7));
+        assert_eq!(page.records[0].0.data.as_ptr(), before);
+        assert_eq!(page.records[0].1, 100 + 1 + size_of::<Record>());
+        assert_eq!(page.records[0].0.partition_key.len(), 0, "AUTO streams may leave it out");
+        assert_eq!(page.records[0].0.arrival, Millis(7));
     }
 
     #[test]

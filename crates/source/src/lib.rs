@@ -10,6 +10,7 @@
 mod answer;
 mod backoff;
 mod catalog;
+mod chunks;
 mod errors;
 mod polling;
 mod put;
@@ -17,6 +18,7 @@ mod quota;
 mod size;
 mod stream;
 mod tip;
+mod unpack;
 
 pub use catalog::{Catalog, ShardFilter, ShardInfo, StreamIdentity, StreamStatus};
 pub use errors::StreamError;
@@ -24,6 +26,7 @@ pub use polling::{Polling, PollingSettings, ReadCounts, ReadFrom};
 pub use put::{PutCounts, PutError, PutSettings, Putter};
 pub use stream::{Stream, StreamRef};
 pub use tip::Tip;
+pub use unpack::{OutOfRange, Unpack};
 
 #[cfg(test)]
 mod tests;

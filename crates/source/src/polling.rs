@@ -1,7 +1,7 @@
 //! `read`, by polling: one shard, from a position on, with GetShardIterator and GetRecords.
 //!
-//! I15, no read gap: `position` is where the last returned chunk ended, it moves only when a chunk is returned, and every
-//! iterator is asked for from there. A future dropped on its way has moved nothing: an iterator may be used again.
+//! I15, no read gap: every iterator is asked for from where the last answer ended, and an answer counts as a whole or not
+//! at all. A future dropped on its way has moved nothing: what was answered waits for the next call.
 //! The first iterator is AT_SEQUENCE_NUMBER of the position, which may lie within an aggregate (the KCL's rule), later
 //! ones AFTER_SEQUENCE_NUMBER; either way what was returned before is dropped.
 //!
@@ -13,15 +13,17 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::types::ShardIteratorType;
-use standpipe_flow::{ChildShard, Chunk, LeaseKey, Millis, Position, Read, ReadError, ShardId, ShardReader, Tenure};
+use standpipe_flow::{ChildShard, LeaseKey, Millis, Position, Read, ReadError, ShardId, ShardReader, Tenure};
 use tracing::{debug, warn};
 
-use crate::answer::{BadAnswer, Onward, Page};
+use crate::answer::{BadAnswer, Onward};
 use crate::catalog::date_time;
+use crate::chunks::Chunks;
 use crate::errors::{Failure, Kind, StreamError};
 use crate::quota::{After, Pace};
 use crate::size::AnswerSize;
 use crate::stream::Stream;
+use crate::unpack::Unpack;
 
 /// An iterator lives 5 minutes (API reference); a reader that was held back gets a new one a minute earlier.
 const ITERATOR_AGE_MAX: Duration = Duration::from_secs(240);
@@ -43,6 +45,8 @@ pub struct ReadFrom {
     pub position: Position,
     /// The instant that LATEST or a time was pinned to; where reading starts while the position is TRIM_HORIZON.
     pub pinned: Option<Millis>,
+    /// How its records become user records.
+    pub unpack: Unpack,
 }
 
 /// How a reader behaves.
@@ -95,10 +99,8 @@ struct Iterator {
 pub struct Polling {
     stream: Stream,
     from: ReadFrom,
-    /// Where the last returned chunk ended.
-    position: Position,
-    /// Whether `position` is one that this reader returned: then no record lies half before it.
-    returned: bool,
+    /// What was read and is not returned yet.
+    chunks: Chunks,
     iterator: Option<Iterator>,
     pace: Pace,
     size: AnswerSize,
@@ -112,7 +114,11 @@ pub struct Polling {
 
 impl ShardReader for Polling {
     async fn next(&mut self) -> Result<Read, ReadError> {
+        let reserved_bytes = self.expected_bytes();
         loop {
+            if let Some(read) = self.waiting(reserved_bytes) {
+                return Ok(read);
+            }
             if let Some(children) = &self.end {
                 return Ok(Read::End { children: children.clone() });
             }
@@ -139,7 +145,10 @@ impl ShardReader for Polling {
     }
 
     fn expected_bytes(&self) -> usize {
-        self.size.expected_bytes()
+        match self.chunks.next_bytes() {
+            0 => self.size.expected_bytes(),
+            waiting => waiting,
+        }
     }
 }
 
@@ -147,9 +156,8 @@ impl Polling {
     pub(crate) fn new(stream: Stream, from: ReadFrom, settings: PollingSettings) -> Self {
         Self {
             stream,
-            position: from.position.clone(),
+            chunks: Chunks::new(&from),
             from,
-            returned: false,
             iterator: None,
             pace: Pace::new(settings.poll),
             size: AnswerSize::new(settings.answer_bytes_max),
@@ -163,7 +171,7 @@ impl Polling {
 
     /// Where the next chunk goes on from.
     pub fn position(&self) -> &Position {
-        &self.position
+        self.chunks.position()
     }
 
     /// What was seen so far.
@@ -186,15 +194,16 @@ impl Polling {
         let issued = self.now();
         self.pace.iterator_called(issued);
         self.counts.iterators += 1;
-        let kind = match &self.position {
+        let position = self.chunks.taken();
+        let kind = match position {
             Position::TrimHorizon if self.from.pinned.is_some() => ShardIteratorType::AtTimestamp,
             Position::TrimHorizon => ShardIteratorType::TrimHorizon,
-            Position::At { .. } if self.returned => ShardIteratorType::AfterSequenceNumber,
+            Position::At { .. } if self.chunks.is_whole() => ShardIteratorType::AfterSequenceNumber,
             Position::At { .. } => ShardIteratorType::AtSequenceNumber,
             // Nothing follows in a closed shard: the answer to LATEST is its end.
             Position::ShardEnd => ShardIteratorType::Latest,
         };
-        match self.stream.shard_iterator(&self.from.shard, kind, &self.position, self.from.pinned).await {
+        match self.stream.shard_iterator(&self.from.shard, kind, position, self.from.pinned).await {
             Ok(token) => {
                 self.iterator = Some(Iterator { token, issued });
                 Ok(())
@@ -214,44 +223,36 @@ impl Polling {
         let now = self.now();
         let behind = Duration::from_millis(answer.millis_behind_latest.unwrap_or(0).try_into().unwrap_or(0));
         let onward = Onward::of(answer.next_shard_iterator, answer.child_shards, self.listed.as_deref());
-        let page = Page::take(answer.records, &self.position, self.stream.clock().wall());
-        let (onward, page) = match (onward, page) {
-            (Ok(onward), Ok(page)) => (onward, page),
-            (Err(bad), _) | (_, Err(bad)) => return self.bad(&bad),
+        let answered = match onward {
+            Ok(onward) => self.chunks.take(answer.records, behind, self.stream.clock().wall()).map(|it| (onward, it)),
+            Err(bad) => Err(bad),
         };
-        self.pace.answered(now, page.quota_bytes, behind.is_zero());
-        self.size.answered(page.records.len(), page.memory_bytes, !behind.is_zero());
+        let (onward, answered) = match answered {
+            Ok(answered) => answered,
+            Err(bad) => return self.bad(&bad),
+        };
+        self.pace.answered(now, answered.quota_bytes, behind.is_zero());
+        self.size.answered(answered.records, answered.memory_bytes, !behind.is_zero());
         self.bad_ends = 0;
         self.expired_in_a_row = 0;
-        self.counts.repeated += page.repeated;
+        self.counts.repeated += answered.repeated;
         match onward {
             Onward::Next(token) => self.iterator = Some(Iterator { token, issued: now }),
             Onward::End(children) => self.end = Some(children),
         }
-        Ok(match self.chunk(page, behind) {
-            Some(chunk) => Some(Read::Chunk(chunk)),
-            // The loop returns the end.
-            None if self.end.is_some() => None,
-            None => Some(Read::Empty { behind }),
-        })
+        // The loop returns what waits, and the end.
+        Ok((answered.records == 0 && self.end.is_none()).then_some(Read::Empty { behind }))
     }
 
-    fn chunk(&mut self, page: Page, behind: Duration) -> Option<Chunk> {
-        let to = page.records.last()?.position();
-        let from = std::mem::replace(&mut self.position, to.clone());
-        self.returned = true;
-        let chunk = Chunk {
-            lease: self.from.lease.clone(),
-            tenure: self.from.tenure,
-            from,
-            to,
-            records: page.records,
-            behind,
-            memory_bytes: page.memory_bytes,
-        };
+    /// What was read and is not returned yet, if so many bytes are enough for it.
+    fn waiting(&mut self, reserved_bytes: usize) -> Option<Read> {
+        if self.chunks.next_bytes() > reserved_bytes {
+            return Some(Read::Heavy);
+        }
+        let chunk = self.chunks.next()?;
         self.counts.records += chunk.records.len() as u64;
         self.counts.bytes += chunk.data_bytes() as u64;
-        Some(chunk)
+        Some(Read::Chunk(chunk))
     }
 
     /// Drops an answer that breaks what the service promises. The same iterator is asked again, after a pause; an answer

@@ -8,7 +8,7 @@ use standpipe_convert::{Columns, Compression, Delimiter, Format};
 use standpipe_destinations::{LostObject, S3, S3Settings};
 use standpipe_flow::{BatchLimits, Destination, DestinationId};
 use standpipe_lease::{Dynamo, LeaseTable};
-use standpipe_source::{PollingSettings, Stream, StreamRef};
+use standpipe_source::{PollingSettings, Stream, StreamRef, Unpack};
 
 use crate::errors::WorkerError;
 use crate::platform::{Platform, service};
@@ -34,6 +34,7 @@ pub(crate) struct Parts {
     pub stream: Stream,
     pub polling: PollingSettings,
     /// Heartbeats have a client of their own, so that nothing ever queues before them.
+    pub unpack: Unpack,
     pub heartbeat: Dynamo,
     pub delivery: Dynamo,
     pub destinations: Vec<Assembled>,
@@ -51,6 +52,7 @@ pub(crate) fn parts(config: &Config, pipeline: &config::Pipeline, platform: &Pla
         stream: Stream::new(&kinesis, StreamRef::parse(&named), platform.clock.clone(), platform.random.clone()),
         polling: PollingSettings { poll: source.poll, ..PollingSettings::default() },
         heartbeat: Dynamo::new(&dynamodb, pipeline.lease.failover),
+        unpack: Unpack::default(),
         delivery: Dynamo::new(&dynamodb, pipeline.lease.failover),
         destinations: destinations.collect::<Result<_, _>>()?,
         retired: pipeline.retired.iter().cloned().collect(),

@@ -246,6 +246,7 @@ impl Base<'_> {
             polling: self.parts.polling,
             retention: self.stream.retention,
             created: self.stream.created,
+            unpack: self.parts.unpack,
             leases: handle,
             events,
             notices,

@@ -21,8 +21,8 @@ use standpipe_lease::may_read;
 use standpipe_lease::{Command, LeaseEvent, LeaseHandle, LostReason};
 use standpipe_pipeline::deliver::{Notice, Order};
 use standpipe_pipeline::metrics::{At, Metrics};
-use standpipe_pipeline::shard::{self, Arrived, ReadContext, ReadEnd};
-use standpipe_source::{PollingSettings, ReadFrom, Stream};
+use standpipe_pipeline::shard::{self, Arrived, ReadContext, ReadEnd, Reading};
+use standpipe_source::{PollingSettings, ReadFrom, Stream, Unpack};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -104,6 +104,8 @@ pub(crate) struct PipelineWorker {
     /// Whether somebody is looking whether everything is caught up.
     pub looking: bool,
     /// Whether something that was read could not be delivered while its lease was drained.
+    /// How records become user records; the hash range is each shard's own.
+    pub unpack: Unpack,
     pub undelivered: bool,
     pub grace: Duration,
     pub held: BTreeMap<LeaseKey, Held>,
@@ -302,7 +304,10 @@ impl PipelineWorker {
         let Some((position, epoch)) = held.wanted.take() else { return };
         warn_if_expired(held, &position, self.retention, &self.context, &self.destination);
         let tenure = held.fence.tenure;
-        let from = ReadFrom { shard: lease.shard(), lease: lease.clone(), tenure, position, pinned: held.row.start };
+        let of = Reading { lease: lease.clone(), epoch, from: position.clone() };
+        let unpack = Unpack { hash_range: held.row.hash_range, ..self.unpack };
+        let (shard, pinned) = (lease.shard(), held.row.start);
+        let from = ReadFrom { shard, lease: lease.clone(), tenure, position, pinned, unpack };
         let reader = self.stream.reader(from, self.polling);
         let (context, chunks, lease) = (self.context.clone(), self.chunks.clone(), lease.clone());
         held.reader = Some(self.tasks.spawn(async move {

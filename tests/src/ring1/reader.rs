@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use standpipe_flow::{Chunk, LeaseKey, Position, Read, ReadError, Record, ShardReader, Tenure};
+use standpipe_flow::{Chunk, LeaseKey, Position, Read, ReadError, Record, ShardReader, Taken, Tenure};
 use tokio::time::{Instant, sleep};
 
 use super::wire::Wire;
@@ -65,8 +65,9 @@ impl ShardReader for ScriptedReader {
                 let to = records.last().map_or(from.clone(), Record::position);
                 self.position = to.clone();
                 let (lease, tenure) = (self.lease.clone(), self.tenure);
-                let behind = Duration::ZERO;
-                Ok(Read::Chunk(Chunk { lease, tenure, from, to, records, behind, memory_bytes: memory_bytes as usize }))
+                let (behind, taken) = (Duration::ZERO, Taken::default());
+                let memory_bytes = memory_bytes as usize;
+                Ok(Read::Chunk(Chunk { lease, tenure, from, to, records, behind, memory_bytes, taken }))
             }
             Found::Nothing => {
                 sleep(Duration::from_millis(250)).await;

@@ -33,6 +33,7 @@ fn chunk(shard: u64, from: u64, to: u64, size: usize) -> Chunk {
         memory_bytes: size * records.len(),
         records,
         behind: Duration::ZERO,
+        taken: standpipe_flow::Taken::default(),
     }
 }
 
@@ -70,10 +71,24 @@ fn a_shard_that_is_not_published_yet_is_left_out_and_kept() {
 }
 
 #[test]
+fn an_end_before_everything_has_come_is_refused_and_reading_goes_on_where_it_stood() {
+    let mut batcher = batcher(1000, 10, 32);
+    batcher.open(lease(1), T, at(0));
+    batcher.push(chunk(1, 0, 3, 10), (), s(0)).expect("continues");
+    assert_eq!(batcher.end(&lease(1), T, &at(5)), Err(Invariant::I15), "records 4 and 5 never came");
+    assert!(batcher.cut(s(0), false, |_| true).is_none(), "nothing says that the shard has ended");
+    assert_eq!(batcher.next(&lease(1), T), Some(&at(3)));
+    batcher.push(chunk(1, 3, 5, 10), (), s(1)).expect("continues");
+    batcher.end(&lease(1), T, &at(5)).expect("nothing is missing");
+    assert_eq!(batcher.next(&lease(1), T), None);
+    assert_eq!(batcher.cut(s(1), false, |_| true).expect("due").shards[0].to, Position::ShardEnd);
+}
+
+#[test]
 fn a_shard_end_is_cut_at_once_even_without_a_record_and_only_once() {
     let mut batcher = batcher(1000, 10, 32);
     batcher.open(lease(1), T, at(7));
-    batcher.end(&lease(1), T);
+    batcher.end(&lease(1), T, &at(7)).expect("nothing is missing");
     let cut = batcher.cut(s(0), false, |_| true).expect("due");
     assert_eq!(
         (cut.reason, cut.shards[0].to.clone(), cut.shards[0].chunks.len()),

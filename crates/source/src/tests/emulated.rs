@@ -14,7 +14,9 @@ use standpipe_flow::{
 };
 
 use super::{Seeded, TestClock};
-use crate::{Polling, PollingSettings, PutSettings, ReadFrom, ShardFilter, Stream, StreamRef, StreamStatus, Tip};
+use crate::{
+    Polling, PollingSettings, PutSettings, ReadFrom, ShardFilter, Stream, StreamRef, StreamStatus, Tip, Unpack,
+};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -79,7 +81,14 @@ fn connect(emulator: &Arc<Emulator>, clock: &Arc<TestClock>, name: &str, seed: u
 
 fn from(shard: &str, position: Position, pinned: Option<Millis>) -> ReadFrom {
     let shard = ShardId::new(shard);
-    ReadFrom { lease: LeaseKey::of(&shard), shard, tenure: Tenure([1; 16]), position, pinned }
+    ReadFrom {
+        lease: LeaseKey::of(&shard),
+        shard,
+        tenure: Tenure([1; 16]),
+        position,
+        pinned,
+        unpack: Unpack::default(),
+    }
 }
 
 /// What a reader gives until it is at the tip or at the end. The chunks must continue each other.

@@ -10,11 +10,19 @@ use standpipe_flow::{
 use super::script::{Say, Script};
 use crate::{
     Polling, PollingSettings, PutError, PutSettings, ReadFrom, ShardFilter, StreamError, StreamRef, StreamStatus, Tip,
+    Unpack,
 };
 
 fn from(position: Position, pinned: Option<Millis>) -> ReadFrom {
     let shard = ShardId::new("shardId-000000000000");
-    ReadFrom { lease: LeaseKey::of(&shard), shard, tenure: Tenure([7; 16]), position, pinned }
+    ReadFrom {
+        lease: LeaseKey::of(&shard),
+        shard,
+        tenure: Tenure([7; 16]),
+        position,
+        pinned,
+        unpack: Unpack::default(),
+    }
 }
 
 fn reader(script: &Script, position: Position) -> Polling {
