@@ -28,9 +28,10 @@ free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# wait_for NAME URL: until it answers anything at all over HTTP
+# wait_for NAME URL: until the server that was started last answers anything at all over HTTP
 wait_for() {
   for _ in $(seq 600); do
+    kill -0 "${started[-1]}" 2>/dev/null || break
     python3 - "$2" <<'PY' && return 0
 import sys, urllib.error, urllib.request
 try:
@@ -119,10 +120,10 @@ start_s3() {
   install_s3
   local port
   port=$(free_port)
-  s3_root=$work/s3
-  mkdir -p "$s3_root" "$work/s3-meta"
+  s3_root=$work/objects
+  mkdir -p "$s3_root" "$work/sidecar"
   start s3 "$s3_program" --port "127.0.0.1:$port" --access standpipe --secret standpipe posix \
-    --sidecar "$work/s3-meta" "$s3_root"
+    --sidecar "$work/sidecar" "$s3_root"
   s3=http://127.0.0.1:$port
   wait_for s3 "$s3"
 }
