@@ -60,6 +60,10 @@ pub struct Options {
     pub retention_millis: u64,
     /// How long a stream is CREATING or UPDATING after a change, milliseconds: nothing by default.
     pub stream_change_millis: u64,
+    /// How long a consumer of a stream is CREATING, milliseconds: nothing by default.
+    pub consumer_change_millis: u64,
+    /// How long a subscription to a shard lives, milliseconds: five minutes by default, as in the API reference.
+    pub subscription_millis: u64,
 }
 
 impl Options {
@@ -75,6 +79,8 @@ impl Options {
             repeat_complete: RepeatComplete::default(),
             retention_millis: 24 * 3_600_000,
             stream_change_millis: 0,
+            consumer_change_millis: 0,
+            subscription_millis: 300_000,
         }
     }
 }
@@ -132,6 +138,8 @@ impl Emulator {
             limits,
             retention_millis: options.retention_millis,
             change_millis: options.stream_change_millis,
+            consumer_change_millis: options.consumer_change_millis,
+            subscription_millis: options.subscription_millis,
             dir: data_dir.as_ref().map(|dir| dir.join("kinesis")),
         };
         let tables = data_dir.as_ref().map(|dir| dir.join("dynamodb.sqlite"));
@@ -257,7 +265,9 @@ impl Emulator {
         if fate.is_prompt() {
             // Even a prompt answer lets other tasks run, as every answer from a network does.
             tokio::task::yield_now().await;
-            return self.act(sent).await;
+            let unanswered = sent.fate.unanswered;
+            let answer = self.act(sent).await;
+            return if unanswered { std::future::pending().await } else { answer };
         }
         let (answer, answered) = oneshot::channel();
         let emulator = self.clone();
@@ -312,7 +322,7 @@ impl Emulator {
                 let message = "only JSON is emulated: switch CBOR off (AWS_CBOR_DISABLED=1, aws.cborEnabled=false)";
                 json_error(400, "1.1", "SerializationException", message)
             }
-            Service::Kinesis => self.kinesis.call(&sent.call.operation, request.body()),
+            Service::Kinesis => self.kinesis.call(&sent.call.operation, request.body(), sent.fate.events),
             Service::DynamoDb => match self.dynamodb.conflict(&sent.items) {
                 Some(refusal) => refusal,
                 None => self.dynamodb.call(&sent.call.operation, request.body()),
@@ -342,7 +352,7 @@ impl Emulator {
         }
         if sent.head {
             // RFC 9110: the answer to HEAD has no body, so S3 says what is wrong by the status alone.
-            answer.body_mut().clear();
+            *answer.body_mut() = Bytes::new().into();
         }
         let number = self.answers.fetch_add(1, Ordering::Relaxed);
         let id = HeaderValue::from_str(&format!("{number:016X}")).expect("hexadecimal digits are visible ASCII");
@@ -393,7 +403,7 @@ fn in_short(answer: &Answer) -> String {
     if answer.status().is_success() {
         return status.to_string();
     }
-    let body = String::from_utf8_lossy(answer.body());
+    let body = String::from_utf8_lossy(answer.body().bytes());
     let json = body.split("\"__type\":\"").nth(1).and_then(|rest| rest.split('"').next());
     let xml = body.split("<Code>").nth(1).and_then(|rest| rest.split('<').next());
     let name = json.or(xml).unwrap_or_default();
@@ -422,6 +432,8 @@ fn replacement(instead: Instead, sent: &Sent) -> Answer {
         (Instead::NotFound, _) => {
             json_error(400, "1.1", "ResourceNotFoundException", "Stream or shard not found, says a fault.")
         }
+        (Instead::InUse, _) => json_error(400, "1.1", "ResourceInUseException", "In use, says a fault."),
+        (Instead::LimitExceeded, _) => json_error(400, "1.1", "LimitExceededException", "Too often, says a fault."),
         (Instead::ExpiredIterator, _) => json_error(400, "1.1", "ExpiredIteratorException", "Iterator expired."),
         (Instead::InternalError, Service::Kinesis) => json_error(500, "1.1", "InternalFailure", message),
         (Instead::InternalError, Service::DynamoDb) => {

@@ -45,6 +45,40 @@ pub enum Fault {
     InternalError,
     /// The effect happens, then status 500.
     InternalErrorAfterEffect,
+    /// The effect happens, no answer ever comes, and the connection stays open.
+    Unanswered,
+    /// Kinesis SubscribeToShard: ResourceInUseException; no effect.
+    InUse,
+    /// Kinesis: LimitExceededException; no effect.
+    LimitExceeded,
+    /// Kinesis SubscribeToShard: after so many events the connection breaks, in the middle of the next one.
+    EventsCut(u32),
+    /// Kinesis SubscribeToShard: after so many events nothing comes any more, and the connection stays open.
+    EventsSilent(u32),
+    /// Kinesis SubscribeToShard: after so many events, one whose continuation is empty although no children are named.
+    EventInvalid(u32),
+    /// Kinesis SubscribeToShard: after so many events the stream ends with InternalFailureException.
+    EventsFail(u32),
+    /// Kinesis SubscribeToShard: after so many events the stream ends with ResourceInUseException.
+    EventsTaken(u32),
+}
+
+/// What goes wrong with the events of one subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventsFault {
+    /// So many events come as they should.
+    pub(crate) after: u32,
+    pub(crate) trouble: EventsTrouble,
+}
+
+/// What follows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventsTrouble {
+    Cut,
+    Silent,
+    Invalid,
+    Fail,
+    Taken,
 }
 
 type Matcher = Box<dyn Fn(&Call) -> bool + Send + Sync>;
@@ -239,6 +273,8 @@ pub(crate) enum Instead {
     NotFound,
     ExpiredIterator,
     InternalError,
+    InUse,
+    LimitExceeded,
 }
 
 /// What will happen to one call: travel, work, answer.
@@ -253,6 +289,8 @@ pub(crate) struct Fate {
     pub(crate) instead: Option<Instead>,
     pub(crate) refused: bool,
     pub(crate) answer_lost: bool,
+    pub(crate) unanswered: bool,
+    pub(crate) events: Option<EventsFault>,
 }
 
 impl Default for Fate {
@@ -266,6 +304,8 @@ impl Default for Fate {
             instead: None,
             refused: false,
             answer_lost: false,
+            unanswered: false,
+            events: None,
         }
     }
 }
@@ -300,7 +340,19 @@ impl Fate {
             }
             Fault::InternalError => self.refuse(Instead::InternalError),
             Fault::InternalErrorAfterEffect => self.instead = Some(Instead::InternalError),
+            Fault::Unanswered => self.unanswered = true,
+            Fault::InUse => self.refuse(Instead::InUse),
+            Fault::LimitExceeded => self.refuse(Instead::LimitExceeded),
+            Fault::EventsCut(after) => self.trouble(after, EventsTrouble::Cut),
+            Fault::EventsSilent(after) => self.trouble(after, EventsTrouble::Silent),
+            Fault::EventInvalid(after) => self.trouble(after, EventsTrouble::Invalid),
+            Fault::EventsFail(after) => self.trouble(after, EventsTrouble::Fail),
+            Fault::EventsTaken(after) => self.trouble(after, EventsTrouble::Taken),
         }
+    }
+
+    fn trouble(&mut self, after: u32, trouble: EventsTrouble) {
+        self.events = Some(EventsFault { after, trouble });
     }
 
     fn refuse(&mut self, instead: Instead) {

@@ -1,15 +1,80 @@
 //! Plain answers: what every endpoint hands back before a transport sends it.
 //!
-//! Requests and answers are whole (`Bytes` bodies), so one core serves both transports and an answer can be withheld,
-//! replaced or repeated by a fault. Nothing here reads a clock: the date of an answer is given.
+//! Requests are whole, and so are answers, but for the events of a subscription: one core serves both transports, and an
+//! answer can be withheld, replaced or repeated by a fault. Nothing here reads a clock: the date of an answer is given.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http_body::{Frame, SizeHint};
 
 /// A whole request.
 pub(crate) type Request = http::Request<Bytes>;
-/// A whole answer.
-pub(crate) type Answer = http::Response<Bytes>;
+/// An answer.
+pub(crate) type Answer = http::Response<Body>;
+/// The frames of an event stream, made when the caller asks for the next one: what is not asked for is not buffered.
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<Bytes, Lost>> + Send + Sync>>;
+
+/// The body of an answer.
+pub(crate) enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// Frames as they come.
+    Events(Events),
+}
+
+impl Body {
+    /// The bytes of a whole body.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Body::Whole(bytes) => bytes,
+            Body::Events(_) => &[],
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::Whole(bytes) => write!(f, "{} bytes", bytes.len()),
+            Body::Events(_) => f.write_str("events"),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Body::Whole(bytes)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Lost;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
+        match self.get_mut() {
+            Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Body::Events(events) => events.as_mut().poll_next(cx).map(|next| next.map(|part| part.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Body::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Events(_) => SizeHint::default(),
+        }
+    }
+}
 
 /// The connection broke: no answer, and the caller cannot know whether the request had its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +107,15 @@ pub(crate) fn xml_error(status: u16, code: &str, message: &str) -> Answer {
     answer(status, "application/xml", body.into())
 }
 
+/// An answer whose body is an event stream (the content type of the AWS event stream encoding).
+pub(crate) fn events(events: Events) -> Answer {
+    let mut answer = http::Response::new(Body::Events(events));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/vnd.amazon.eventstream"));
+    answer
+}
+
 fn answer(status: u16, content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = http::Response::new(body);
+    let mut answer = http::Response::new(Body::Whole(body));
     *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer

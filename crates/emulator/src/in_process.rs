@@ -13,10 +13,12 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use futures_util::{Stream, StreamExt};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 
 use crate::Emulator;
-use crate::http::Lost;
+use crate::http::{Body, Events, Lost};
 
 /// One client's way to the endpoints: it has a name in the trace and can be cut.
 #[derive(Clone)]
@@ -75,8 +77,26 @@ impl Connection {
         if self.is_cut() {
             return Err(broken(Lost::Reset));
         }
-        let response: http::Response<SdkBody> = answer.map(SdkBody::from);
+        let connection = self.clone();
+        let response: http::Response<SdkBody> = answer.map(|body| match body {
+            Body::Whole(bytes) => SdkBody::from(bytes),
+            Body::Events(events) => SdkBody::from_body_1_x(StreamBody::new(connection.until_cut(events))),
+        });
         HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
+    }
+}
+
+impl Connection {
+    /// Events as long as the connection is whole.
+    fn until_cut(self, events: Events) -> impl Stream<Item = Result<Frame<Bytes>, Lost>> + Send + Sync {
+        let mut broken = false;
+        let checked = events.map(move |part| if self.is_cut() { Err(Lost::Reset) } else { part });
+        checked
+            .take_while(move |part| {
+                let goes_on = !std::mem::replace(&mut broken, part.is_err());
+                std::future::ready(goes_on)
+            })
+            .map(|part| part.map(Frame::data))
     }
 }
 

@@ -1,14 +1,13 @@
 //! The endpoints on a TCP port, HTTP/1.1, until told to stop.
 //!
-//! Bodies are read whole before they are answered. A lost answer closes the connection.
+//! Requests are read whole before they are answered. A lost answer closes the connection, and so do events that break off.
 
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -16,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::Emulator;
-use crate::http::Lost;
+use crate::http::{Answer, Lost};
 
 /// Serves the endpoints until `shutdown` completes; open connections are then dropped.
 ///
@@ -87,16 +86,11 @@ async fn connection(emulator: Arc<Emulator>, by_key: bool, stream: TcpStream) {
     }
 }
 
-async fn answer(
-    emulator: Arc<Emulator>,
-    by_key: bool,
-    request: http::Request<Incoming>,
-) -> Result<http::Response<Full<Bytes>>, Broken> {
+async fn answer(emulator: Arc<Emulator>, by_key: bool, request: http::Request<Incoming>) -> Result<Answer, Broken> {
     let (parts, body) = request.into_parts();
     let name: Arc<str> = access_key(&parts.headers).filter(|_| by_key).unwrap_or("tcp").into();
     let body = body.collect().await.map_err(|_| Broken(Lost::Reset))?.to_bytes();
-    let answer = emulator.call(&name, http::Request::from_parts(parts, body)).await.map_err(Broken)?;
-    Ok(answer.map(Full::new))
+    emulator.call(&name, http::Request::from_parts(parts, body)).await.map_err(Broken)
 }
 
 /// The access key id of a signed request (Signature Version 4: `Credential=ID/date/region/service/aws4_request`).

@@ -75,7 +75,12 @@ impl Kinesis {
         if self.limits && !state.shards[shard].quota.admit_iterator(now) {
             return Err(KinesisError::throttled(&request.shard_id, &stream.name));
         }
-        let (counter, arrival_millis) = position(&request, &stream, &state, shard, now)?;
+        let start = Start {
+            kind: &request.shard_iterator_type,
+            number: request.starting_sequence_number.as_deref(),
+            timestamp: request.timestamp,
+        };
+        let (counter, arrival_millis) = start.position(&stream, &state, shard, now)?;
         let token = Token {
             stream: stream.name.clone(),
             created_millis: stream.created_millis,
@@ -88,27 +93,46 @@ impl Kinesis {
     }
 }
 
-/// The first counter and the first arrival that the iterator may read.
+/// Where a reader of a shard begins, as it is written in GetShardIterator and SubscribeToShard.
+pub(super) struct Start<'a> {
+    pub(super) kind: &'a str,
+    pub(super) number: Option<&'a str>,
+    pub(super) timestamp: Option<f64>,
+}
+
+impl Start<'_> {
+    /// The first counter and the first arrival that may be read.
+    pub(super) fn position(
+        &self,
+        stream: &Stream,
+        state: &StreamState,
+        shard: usize,
+        now: u64,
+    ) -> Result<(u64, u64), KinesisError> {
+        position(self, stream, state, shard, now)
+    }
+}
+
 fn position(
-    request: &GetShardIterator,
+    start: &Start<'_>,
     stream: &Stream,
     state: &StreamState,
     shard: usize,
     now: u64,
 ) -> Result<(u64, u64), KinesisError> {
-    let kind = request.shard_iterator_type.as_str();
+    let kind = start.kind;
     match kind {
         "TRIM_HORIZON" => Ok((0, 0)),
         "LATEST" => Ok((state.next_counter, 0)),
         "AT_SEQUENCE_NUMBER" | "AFTER_SEQUENCE_NUMBER" => {
-            let text = request.starting_sequence_number.as_deref().ok_or_else(|| {
+            let text = start.number.ok_or_else(|| {
                 KinesisError::argument(format!("Must either specify StartingSequenceNumber for {kind}"))
             })?;
             let counter = counter_of(text, stream, state, shard)?;
             Ok((if kind == "AT_SEQUENCE_NUMBER" { counter } else { counter + 1 }, 0))
         }
         "AT_TIMESTAMP" => {
-            let secs = request
+            let secs = start
                 .timestamp
                 .filter(|secs| secs.is_finite() && *secs >= 0.0)
                 .ok_or_else(|| KinesisError::argument("Must specify timestamp for AT_TIMESTAMP"))?;

@@ -229,7 +229,7 @@ impl Kinesis {
         summary["EnhancedMonitoring"] = json!([{ "ShardLevelMetrics": [] }]);
         summary["EncryptionType"] = "NONE".into();
         summary["OpenShardCount"] = state.open().len().into();
-        summary["ConsumerCount"] = 0.into();
+        summary["ConsumerCount"] = state.consumers.len().into();
         Ok(json!({ "StreamDescriptionSummary": summary }).to_string().into())
     }
 

@@ -4,7 +4,9 @@
 //! iterator has passed it never sees again. Records are encoded once, at the put.
 //! It never reads a wall clock and never blocks on anything but its own files.
 
+mod consumer;
 mod error;
+mod frame;
 mod iterator;
 mod list;
 mod log;
@@ -14,6 +16,7 @@ mod read;
 mod reshard;
 mod sequence;
 mod stream;
+mod subscribe;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,7 +31,8 @@ pub use self::put::Placed;
 
 use self::stream::Stream;
 use crate::Clock;
-use crate::http::{Answer, json};
+use crate::fault::EventsFault;
+use crate::http::{Answer, events, json};
 use crate::trace::lock;
 
 /// A stream's ARN in the emulator's only region and account.
@@ -42,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) limits: bool,
     pub(crate) retention_millis: u64,
     pub(crate) change_millis: u64,
+    pub(crate) consumer_change_millis: u64,
+    pub(crate) subscription_millis: u64,
     pub(crate) dir: Option<PathBuf>,
 }
 
@@ -51,6 +57,9 @@ pub(crate) struct Kinesis {
     limits: bool,
     retention_millis: u64,
     change_millis: u64,
+    consumer_change_millis: u64,
+    subscription_millis: u64,
+    registrations: Mutex<quota::Calls>,
     dir: Option<PathBuf>,
     streams: Mutex<BTreeMap<String, Arc<Stream>>>,
 }
@@ -83,7 +92,8 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, KinesisError> {
 
 impl Kinesis {
     pub(crate) fn open(clock: Clock, settings: Settings) -> io::Result<Self> {
-        let Settings { limits, retention_millis, change_millis, dir } = settings;
+        let Settings { limits, retention_millis, change_millis, consumer_change_millis, subscription_millis, dir } =
+            settings;
         let mut streams = BTreeMap::new();
         if let Some(dir) = &dir {
             std::fs::create_dir_all(dir)?;
@@ -95,12 +105,25 @@ impl Kinesis {
                 }
             }
         }
-        Ok(Self { clock, limits, retention_millis, change_millis, dir, streams: Mutex::new(streams) })
+        Ok(Self {
+            clock,
+            limits,
+            retention_millis,
+            change_millis,
+            consumer_change_millis,
+            subscription_millis,
+            registrations: Mutex::default(),
+            dir,
+            streams: Mutex::new(streams),
+        })
     }
 
     /// Answers one call.
-    pub(crate) fn call(&self, operation: &str, body: &[u8]) -> Answer {
+    pub(crate) fn call(&self, operation: &str, body: &[u8], fault: Option<EventsFault>) -> Answer {
         let result = match operation {
+            "SubscribeToShard" => {
+                return self.subscribe_to_shard(body, fault).map_or_else(|error| error.answer(), events);
+            }
             "CreateStream" => self.create(body),
             "DeleteStream" => self.delete(body),
             "DescribeStream" => self.describe_stream(body),
@@ -114,6 +137,10 @@ impl Kinesis {
             "SplitShard" => self.split_shard(body),
             "MergeShards" => self.merge_shards(body),
             "UpdateShardCount" => self.update_shard_count(body),
+            "RegisterStreamConsumer" => self.register_stream_consumer(body),
+            "DescribeStreamConsumer" => self.describe_stream_consumer(body),
+            "ListStreamConsumers" => self.list_stream_consumers(body),
+            "DeregisterStreamConsumer" => self.deregister_stream_consumer(body),
             _ => Err(KinesisError::new("UnknownOperationException", format!("{operation} is not emulated"))),
         };
         match result {
@@ -134,6 +161,10 @@ impl Kinesis {
             shard_iterator: Option<String>,
             shard_iterator_type: Option<String>,
             starting_sequence_number: Option<String>,
+            #[serde(rename = "ConsumerARN")]
+            consumer_arn: Option<String>,
+            consumer_name: Option<String>,
+            starting_position: Option<subscribe::StartingPosition>,
         }
         if operation.starts_with("PutRecord") {
             return format!("{} bytes", body.len());
@@ -145,11 +176,16 @@ impl Kinesis {
                 |token| format!("{}/{}@{}", token.stream, stream::shard_id(token.shard), token.counter),
             );
         }
-        let stream = head.stream.name().unwrap_or_default();
+        let consumer = head.consumer_arn.as_deref().and_then(consumer::parse_arn);
+        let stream = consumer.map_or_else(|| head.stream.name().unwrap_or_default(), |of| of.stream);
+        let consumer = consumer.map(|of| of.name).or(head.consumer_name.as_deref());
+        let consumer = consumer.map(|name| format!(" by {name}")).unwrap_or_default();
+        let start = head.starting_position.unwrap_or_default();
         let shard = head.shard_id.or(head.shard_to_split).map(|id| format!("/{id}")).unwrap_or_default();
-        let kind = head.shard_iterator_type.map(|kind| format!(" {kind}")).unwrap_or_default();
-        let number = head.starting_sequence_number.map(|number| format!(" {number}")).unwrap_or_default();
-        format!("{stream}{shard}{kind}{number}")
+        let kind = head.shard_iterator_type.or(start.kind).map(|kind| format!(" {kind}")).unwrap_or_default();
+        let number = head.starting_sequence_number.or(start.sequence_number);
+        let number = number.map(|number| format!(" {number}")).unwrap_or_default();
+        format!("{stream}{shard}{consumer}{kind}{number}")
     }
 
     /// Makes a stream of equal shards.
@@ -190,7 +226,24 @@ impl Kinesis {
     }
 
     fn delete(&self, body: &[u8]) -> Result<Bytes, KinesisError> {
-        let stream = self.stream(&parse(body)?)?;
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Request {
+            #[serde(flatten)]
+            stream: StreamRef,
+            enforce_consumer_deletion: Option<bool>,
+        }
+        let request: Request = parse(body)?;
+        let stream = self.stream(&request.stream)?;
+        {
+            let mut state = lock(&stream.state);
+            if !state.consumers.is_empty() && request.enforce_consumer_deletion != Some(true) {
+                let message = format!("Stream {} has registered consumers", stream.name);
+                return Err(KinesisError::new("ResourceInUseException", message));
+            }
+            state.deleted = true;
+            state.shards.iter().for_each(|shard| shard.changed.notify_waiters());
+        }
         lock(&self.streams).remove(&stream.name);
         stream.delete_files().map_err(KinesisError::storage)?;
         Ok(Bytes::new())

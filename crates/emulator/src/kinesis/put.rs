@@ -196,5 +196,6 @@ fn append_one(
     let sequence_number = stream.number(index, counter);
     let tail = format!("{}.{:03},\"SequenceNumber\":\"{sequence_number}\"}}", arrival / 1000, arrival % 1000);
     log.append(counter, arrival, &[&record.head, tail.as_bytes()], record.counted_bytes);
+    state.shards[index].changed.notify_waiters();
     Ok(Placed { shard_id: shard_id(index), sequence_number })
 }

@@ -67,10 +67,11 @@ impl Quota {
 
 /// At most five in any second.
 #[derive(Debug, Default)]
-struct Calls(VecDeque<u64>);
+pub(super) struct Calls(VecDeque<u64>);
 
 impl Calls {
-    fn admit(&mut self, now: u64) -> bool {
+    /// Whether a call may run now; it then counts.
+    pub(super) fn admit(&mut self, now: u64) -> bool {
         while self.0.front().is_some_and(|at| at + SECOND_MILLIS <= now) {
             self.0.pop_front();
         }
@@ -79,6 +80,29 @@ impl Calls {
             self.0.push_back(now);
         }
         free
+    }
+}
+
+/// The 2 MiB a second that each subscription has for itself (API reference).
+#[derive(Debug)]
+pub(super) struct EventBytes(Bucket);
+
+impl Default for EventBytes {
+    fn default() -> Self {
+        Self(Bucket::new(READ_BYTES))
+    }
+}
+
+impl EventBytes {
+    /// How long the next event must wait, milliseconds.
+    pub(super) fn wait_millis(&mut self, now: u64) -> u64 {
+        let level = self.0.available(now);
+        if level > 0.0 { 0 } else { (-level / READ_BYTES * SECOND_MILLIS as f64) as u64 + 1 }
+    }
+
+    /// Books what an event gave.
+    pub(super) fn book(&mut self, now: u64, bytes: usize) {
+        self.0.take(now, bytes as f64);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Kinesis;
 use super::error::KinesisError;
 use super::iterator::{LIFE_MILLIS, Token};
-use super::stream::{StreamState, shard_id};
+use super::stream::{Shard, StreamState, shard_id};
 
 /// One call returns so many records at most (API reference).
 const RECORDS_MAX: usize = 10_000;
@@ -22,9 +22,9 @@ struct GetRecords {
 }
 
 /// A run of records: entries of the log and what they count.
-struct Run {
-    range: std::ops::Range<usize>,
-    bytes: usize,
+pub(super) struct Run {
+    pub(super) range: std::ops::Range<usize>,
+    pub(super) bytes: usize,
 }
 
 impl Kinesis {
@@ -57,7 +57,7 @@ impl Kinesis {
             return Err(KinesisError::throttled(&id, &stream.name));
         }
         state.shards[token.shard].log.trim(now.saturating_sub(self.retention_millis));
-        let run = select(&state, &token, limit);
+        let run = Run::of(&state.shards[token.shard], (token.counter, token.arrival_millis), limit, BYTES_MAX);
         if self.limits {
             state.shards[token.shard].quota.book_read(now, run.bytes);
         }
@@ -65,30 +65,49 @@ impl Kinesis {
     }
 }
 
-fn select(state: &StreamState, token: &Token, limit: usize) -> Run {
-    let entries = state.shards[token.shard].log.entries();
-    let by_counter = entries.partition_point(|entry| entry.counter < token.counter);
-    let by_arrival = entries.partition_point(|entry| entry.arrival_millis < token.arrival_millis);
-    let start = by_counter.max(by_arrival);
-    let mut run = Run { range: start..start, bytes: 0 };
-    for entry in entries[start..].iter().take(limit) {
-        let bytes = run.bytes + entry.counted_bytes as usize;
-        if bytes > BYTES_MAX && !run.range.is_empty() {
-            break;
+impl Run {
+    /// The records of a shard from this counter and arrival on, as many as fit, and one at least.
+    pub(super) fn of(shard: &Shard, (counter, arrival_millis): (u64, u64), limit: usize, bytes_max: usize) -> Self {
+        let entries = shard.log.entries();
+        let by_counter = entries.partition_point(|entry| entry.counter < counter);
+        let by_arrival = entries.partition_point(|entry| entry.arrival_millis < arrival_millis);
+        let start = by_counter.max(by_arrival);
+        let mut run = Run { range: start..start, bytes: 0 };
+        for entry in entries[start..].iter().take(limit) {
+            let bytes = run.bytes + entry.counted_bytes as usize;
+            if bytes > bytes_max && !run.range.is_empty() {
+                break;
+            }
+            run.bytes = bytes;
+            run.range.end += 1;
         }
-        run.bytes = bytes;
-        run.range.end += 1;
+        run
     }
-    run
+
+    /// Whether nothing follows that is written already.
+    pub(super) fn reaches_tip(&self, shard: &Shard) -> bool {
+        self.range.end == shard.log.entries().len()
+    }
+
+    /// MillisBehindLatest.
+    pub(super) fn behind_millis(&self, shard: &Shard, now: u64) -> u64 {
+        if self.reaches_tip(shard) {
+            return 0;
+        }
+        now.saturating_sub(shard.log.entries()[self.range.end - 1].arrival_millis).max(1)
+    }
+
+    /// The counter of the last record.
+    pub(super) fn last_counter(&self, shard: &Shard) -> Option<u64> {
+        self.range.clone().last().map(|index| shard.log.entries()[index].counter)
+    }
 }
 
 fn answer(state: &mut StreamState, token: Token, run: Run, now: u64) -> Result<Bytes, KinesisError> {
     let shard = &mut state.shards[token.shard];
-    let entries = shard.log.entries();
-    let at_tip = run.range.end == entries.len();
-    let behind = if at_tip { 0 } else { now.saturating_sub(entries[run.range.end - 1].arrival_millis).max(1) };
-    let last = run.range.clone().last().map(|index| entries[index]);
-    let ended = at_tip && !shard.meta.is_open();
+    let behind = run.behind_millis(shard, now);
+    let last = run.last_counter(shard);
+    let ended = run.reaches_tip(shard) && !shard.meta.is_open();
 
     let mut body = Vec::with_capacity(run.bytes * 3 / 2 + 512);
     body.extend_from_slice(b"{\"Records\":[");
@@ -99,7 +118,7 @@ fn answer(state: &mut StreamState, token: Token, run: Run, now: u64) -> Result<B
         body.extend_from_slice(format!(",\"ChildShards\":{children}}}").as_bytes());
     } else {
         let next = Token {
-            counter: last.map_or(token.counter, |entry| entry.counter + 1),
+            counter: last.map_or(token.counter, |counter| counter + 1),
             // Once a record is past, the counter alone is the position.
             arrival_millis: if last.is_some() { 0 } else { token.arrival_millis },
             issued_millis: now,
@@ -110,7 +129,8 @@ fn answer(state: &mut StreamState, token: Token, run: Run, now: u64) -> Result<B
     Ok(body.into())
 }
 
-fn child_shards(state: &StreamState, parent: usize) -> Vec<Value> {
+/// ChildShards of a shard.
+pub(super) fn child_shards(state: &StreamState, parent: usize) -> Vec<Value> {
     let child = |index: &usize| {
         let meta = &state.shards[*index].meta;
         json!({

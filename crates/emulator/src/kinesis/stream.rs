@@ -2,16 +2,20 @@
 //!
 //! Invariant: the open shards tile the hash key space. A closed shard keeps its records and knows its children.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
+use super::consumer::Consumer;
 use super::error::KinesisError;
 use super::log::Log;
 use super::quota::Quota;
 use super::sequence::{self, Parts};
+use super::subscribe::Subscribed;
 
 /// One stream.
 #[derive(Debug)]
@@ -32,6 +36,10 @@ pub(super) struct StreamState {
     pub(super) next_counter: u64,
     /// Until then the stream is CREATING or UPDATING.
     pub(super) busy_until_millis: u64,
+    /// Registered consumers by name.
+    pub(super) consumers: BTreeMap<String, Consumer>,
+    /// The stream is gone: its subscriptions end.
+    pub(super) deleted: bool,
 }
 
 /// One shard.
@@ -41,6 +49,23 @@ pub(super) struct Shard {
     pub(super) children: Vec<usize>,
     pub(super) log: Log,
     pub(super) quota: Quota,
+    /// Wakes subscriptions: something about the shard has changed.
+    pub(super) changed: Arc<Notify>,
+    /// The last subscription of each consumer, by its name.
+    pub(super) subscriptions: BTreeMap<String, Subscribed>,
+}
+
+impl Shard {
+    fn new(meta: ShardMeta, log: Log) -> Self {
+        Self {
+            meta,
+            children: Vec::new(),
+            log,
+            quota: Quota::default(),
+            changed: Arc::default(),
+            subscriptions: BTreeMap::new(),
+        }
+    }
 }
 
 /// What is kept of a shard beside its records.
@@ -68,6 +93,8 @@ pub(super) struct Closed {
 struct StreamFile {
     created_millis: u64,
     shards: Vec<ShardMeta>,
+    #[serde(default)]
+    consumers: BTreeMap<String, Consumer>,
 }
 
 mod decimal {
@@ -109,7 +136,7 @@ impl Stream {
         if let Some(dir) = &dir {
             std::fs::create_dir_all(dir)?;
         }
-        let state = StreamState { shards: Vec::new(), open: Vec::new(), next_counter: 1, busy_until_millis: 0 };
+        let state = StreamState::new(Vec::new(), 1, BTreeMap::new());
         let stream = Self { name: name.to_owned(), created_millis: now, state: Mutex::new(state), dir };
         {
             let mut state = crate::trace::lock(&stream.state);
@@ -137,9 +164,9 @@ impl Stream {
                     parent.children.push(meta.index);
                 }
             }
-            shards.push(Shard { meta, children: Vec::new(), log, quota: Quota::default() });
+            shards.push(Shard::new(meta, log));
         }
-        let mut state = StreamState { shards, open: Vec::new(), next_counter, busy_until_millis: 0 };
+        let mut state = StreamState::new(shards, next_counter, file.consumers);
         state.index_open();
         let created_millis = file.created_millis;
         Ok(Self { name: name.to_owned(), created_millis, state: Mutex::new(state), dir: Some(dir) })
@@ -175,6 +202,9 @@ impl Stream {
         for range in ranges {
             self.add_shard(state, *range, parents.to_vec(), now).map_err(KinesisError::storage)?;
         }
+        for parent in parents {
+            state.shards[*parent].changed.notify_waiters();
+        }
         self.save(state).map_err(KinesisError::storage)
     }
 
@@ -196,15 +226,20 @@ impl Stream {
         let starting_counter = state.take_counter();
         let created_millis = now;
         let meta = ShardMeta { index, hash_start, hash_end, parents, created_millis, starting_counter, closed: None };
-        state.shards.push(Shard { meta, children: Vec::new(), log, quota: Quota::default() });
+        state.shards.push(Shard::new(meta, log));
         state.index_open();
         Ok(())
     }
 
-    fn save(&self, state: &StreamState) -> io::Result<()> {
+    /// Writes what is kept of the stream beside its records, where there is a directory.
+    pub(super) fn save(&self, state: &StreamState) -> io::Result<()> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let shards = state.shards.iter().map(|shard| shard.meta.clone()).collect();
-        let bytes = serde_json::to_vec_pretty(&StreamFile { created_millis: self.created_millis, shards })?;
+        let bytes = serde_json::to_vec_pretty(&StreamFile {
+            created_millis: self.created_millis,
+            shards,
+            consumers: state.consumers.clone(),
+        })?;
         let temporary = dir.join("stream.json.new");
         std::fs::write(&temporary, bytes)?;
         std::fs::rename(temporary, dir.join("stream.json"))
@@ -212,6 +247,10 @@ impl Stream {
 }
 
 impl StreamState {
+    fn new(shards: Vec<Shard>, next_counter: u64, consumers: BTreeMap<String, Consumer>) -> Self {
+        Self { shards, open: Vec::new(), next_counter, busy_until_millis: 0, consumers, deleted: false }
+    }
+
     /// The open shard that takes this hash key.
     pub(super) fn route(&self, hash: u128) -> usize {
         let place = self.open.partition_point(|index| self.shards[*index].meta.hash_start <= hash);

@@ -97,7 +97,7 @@ impl S3 {
         };
         let (parts, body) = answered.into_parts();
         match body.collect().await {
-            Ok(body) => Answer::from_parts(parts, body.to_bytes()),
+            Ok(body) => Answer::from_parts(parts, body.to_bytes().into()),
             Err(_) => xml_error(500, "InternalError", "We encountered an internal error. Please try again."),
         }
     }

@@ -221,5 +221,5 @@ async fn bad_requests_are_refused() {
     assert_eq!(code(put), "InvalidArgumentException");
     let create = world.kinesis.create_stream().stream_name("a/../b").shard_count(1).send().await;
     assert_eq!(code(create), "ValidationException");
-    assert_eq!(code(world.kinesis.list_stream_consumers().stream_arn("x").send().await), "UnknownOperationException");
+    assert_eq!(code(world.kinesis.describe_limits().send().await), "UnknownOperationException");
 }

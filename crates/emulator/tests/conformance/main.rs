@@ -3,6 +3,7 @@
 mod dynamodb;
 mod faults;
 mod kinesis;
+mod kinesis_fan_out;
 mod kinesis_list;
 mod kinesis_read;
 mod restart;

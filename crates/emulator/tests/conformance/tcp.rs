@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::ShardIteratorType;
+use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition, SubscribeToShardEventStream};
 use aws_sdk_s3::primitives::ByteStream;
 use standpipe_emulator::{Emulator, Fault, Options, Rule, Service, serve};
 use tokio::net::TcpListener;
@@ -33,6 +33,21 @@ async fn every_service_answers_on_one_port() {
     let get = get.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.expect("an iterator");
     let read = kinesis.get_records().shard_iterator(get.shard_iterator().expect("an iterator")).send().await;
     assert_eq!(read.expect("read").records()[0].data().as_ref(), b"hello");
+
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    let made = kinesis.register_stream_consumer().stream_arn(arn).consumer_name("c").send().await.expect("registered");
+    let start = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon).build().expect("a type");
+    let subscribe = kinesis.subscribe_to_shard().shard_id("shardId-000000000000").starting_position(start);
+    let subscribe = subscribe.consumer_arn(made.consumer().expect("a consumer").consumer_arn());
+    let mut events = subscribe.send().await.expect("subscribed").event_stream;
+    for word in ["hello", "again"] {
+        let Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) = events.recv().await else {
+            panic!("an event")
+        };
+        assert_eq!(event.records()[0].data().as_ref(), word.as_bytes());
+        kinesis.put_record().stream_name("s").partition_key("k").data(Blob::new("again")).send().await.expect("put");
+    }
+    drop(events);
 
     let hash = KeySchemaElement::builder().attribute_name("k").key_type(KeyType::Hash).build().expect("complete");
     let attribute = AttributeDefinition::builder().attribute_name("k").attribute_type(ScalarAttributeType::S);
