@@ -56,31 +56,30 @@ start() {
   started+=($!)
 }
 
-# DynamoDB Local, by Amazon. Sets $dynamodb.
+# moto's DynamoDB, by many. Sets $dynamodb. With one thread: its conditional writes are no atomic ones with several. The
+# server that Amazon gives away is not used: its licence is its vendor's own. $STANDPIPE_PEERS_DYNAMODB names any other
+# server that runs already.
 install_dynamodb() {
-  local version=2.6.1
-  dynamodb_lib=$peers/dynamodb-local-$version
-  [ -f "$dynamodb_lib/done" ] && return
-  mkdir -p "$dynamodb_lib"
-  cat >"$dynamodb_lib/pom.xml" <<XML
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>standpipe</groupId><artifactId>peers</artifactId><version>1</version>
-  <dependencies><dependency>
-    <groupId>com.amazonaws</groupId><artifactId>DynamoDBLocal</artifactId><version>$version</version>
-  </dependency></dependencies>
-</project>
-XML
-  retry mvn -q -B -f "$dynamodb_lib/pom.xml" dependency:copy-dependencies -DoutputDirectory="$dynamodb_lib/lib"
-  touch "$dynamodb_lib/done"
+  local version=5.2.5
+  dynamodb_python=$peers/moto-$version
+  [ -f "$dynamodb_python/done" ] && return
+  python3 -m venv "$dynamodb_python"
+  retry "$dynamodb_python/bin/pip" install --quiet "moto[server,dynamodb]==$version" waitress==3.0.2
+  touch "$dynamodb_python/done"
 }
 
 start_dynamodb() {
+  if [ -n "${STANDPIPE_PEERS_DYNAMODB:-}" ]; then
+    dynamodb=$STANDPIPE_PEERS_DYNAMODB
+    return
+  fi
   install_dynamodb
   local port
   port=$(free_port)
-  start dynamodb java -Xmx512m -Djava.library.path="$dynamodb_lib/lib" -cp "$dynamodb_lib/lib/*" \
-    com.amazonaws.services.dynamodbv2.local.main.ServerRunner -inMemory -sharedDb -port "$port"
+  start dynamodb "$dynamodb_python/bin/python" -c "
+import waitress
+from moto.server import DomainDispatcherApplication, create_backend_app
+waitress.serve(DomainDispatcherApplication(create_backend_app), host='127.0.0.1', port=$port, threads=1, _quiet=True)"
   dynamodb=http://127.0.0.1:$port
   wait_for dynamodb "$dynamodb"
 }
