@@ -13,7 +13,8 @@ finish() {
   local code=$?
   for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
   wait 2>/dev/null || true
-  [ -n "${STANDPIPE_KEEP:-}" ] && echo "the files of this run are in $work" || rm -rf "$work"
+  # The logs of a run that went wrong are worth keeping.
+  if [ -n "${STANDPIPE_KEEP:-}" ] || [ "$code" != 0 ]; then echo "the files of this run are in $work"; else rm -rf "$work"; fi
   exit "$code"
 }
 trap finish EXIT
