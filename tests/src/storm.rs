@@ -1,8 +1,8 @@
 //! Proofs with real processes over TCP: worker processes that are killed, frozen and told to stop, against the embedded
 //! endpoints in this process, each worker with an access key of its own, so that faults can strike one of them.
 //!
-//! [`endpoints`] and [`fleet`] are the scene, [`producer`] fills the stream and keeps the [`ledger`], [`weather`] is what
-//! goes wrong, [`objects`], [`tables`] and [`logs`] look at what came of it. What is checked is read from outside: bytes
+//! [`endpoints`], [`proxy`] and [`fleet`] are the scene, [`producer`] fills the stream and keeps the [`ledger`],
+//! [`weather`] is what goes wrong, [`objects`], [`tables`] and [`logs`] look at what came of it. What is checked is read from outside: bytes
 //! of objects, items of tables, lines of logs. Nothing that a worker counts is believed.
 
 pub mod endpoints;
@@ -11,7 +11,9 @@ pub mod http;
 pub mod ledger;
 pub mod logs;
 pub mod objects;
+pub mod plan;
 pub mod producer;
+pub mod proxy;
 pub mod report;
 pub mod tables;
 pub mod weather;
@@ -27,8 +29,25 @@ pub const POSITION: &str = "sp_s3";
 /// Where the data objects lie.
 pub const PREFIX: &str = "out/";
 
+/// How the workers read.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The config's `read`.
+    pub read: String,
+    /// Whether records are packed as the KPL does, and taken apart again.
+    pub aggregates: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { read: "polling".to_owned(), aggregates: false }
+    }
+}
+
 /// The config of every worker. `failover` and `interval` in seconds, `memory` in MiB; names come from the environment.
-pub fn config(failover: u64, interval: u64, memory: u64) -> String {
+pub fn config(failover: u64, interval: u64, memory: u64, reading: &Reading) -> String {
+    let Reading { read, aggregates } = reading;
+    let deaggregate = if *aggregates { ", deaggregate: auto" } else { "" };
     format!(
         "version: 1
 worker:
@@ -40,7 +59,7 @@ telemetry: {{ logs: json }}
 pipelines:
   storm:
     lease: {{ table: {TABLE}, failover: {failover}s }}
-    source: {{ kinesis: {{ stream: {STREAM}, start: trim_horizon, read: polling }} }}
+    source: {{ kinesis: {{ stream: {STREAM}, start: trim_horizon, read: {read}{deaggregate} }} }}
     destinations:
       - s3: {{ bucket: {BUCKET}, prefix: \"{PREFIX}\", buffer: {{ size: 1MiB, interval: {interval}s }} }}
 "

@@ -21,7 +21,7 @@ use standpipe_tests::storm::objects::Found;
 use standpipe_tests::storm::producer::{Shared, lock, produce};
 use standpipe_tests::storm::report::{Report, Seen};
 use standpipe_tests::storm::tables::{self, Lease};
-use standpipe_tests::storm::{config, number};
+use standpipe_tests::storm::{Reading, config, number};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -74,14 +74,15 @@ async fn run(arguments: &[String]) -> io::Result<bool> {
     let dir = dir.map_or_else(|| temporary.path().to_owned(), PathBuf::from);
 
     let endpoints = Endpoints::open(SHARDS, seed).await?;
-    let fleet = Fleet::new(&dir, &config(FAILOVER_SECONDS, INTERVAL_SECONDS, MEMORY_MIB))?;
+    let fleet = Fleet::new(&dir, &config(FAILOVER_SECONDS, INTERVAL_SECONDS, MEMORY_MIB, &Reading::default()))?;
     let (ledger, enough) = (Shared::default(), CancellationToken::new());
     let mut beside = JoinSet::new();
     beside.spawn(produce(endpoints.emulator.clone(), ledger.clone(), bytes_per_second, enough.clone()));
     let (found, seen, begin) = (Found::default(), Seen::default(), Instant::now());
     let mut away = Away { outage, endpoints, fleet, ledger, found, seen, begin };
-    away.fleet.start(&away.endpoints.address)?;
-    let leaving = away.fleet.start(&away.endpoints.address)?;
+    let environment = away.endpoints.environment();
+    away.fleet.start(&environment)?;
+    let leaving = away.fleet.start(&environment)?;
     away.both_at_work().await?;
     away.s3_away().await?;
     away.dynamodb_throttled().await?;

@@ -1,11 +1,14 @@
-//! The storm: three worker processes, one of them killed every 3 to 8 s, others frozen until they are zombies, shards
-//! split and merged, answers lost, uploads aborted; then a quiet drain, and everything is counted.
+//! The storm: four worker processes, one of them killed every 3 to 8 s, others frozen until they are zombies, connections
+//! cut and stalled by a proxy, shards split and merged, DynamoDB throttled, answers lost, uploads aborted; then a quiet
+//! drain, and everything is counted, by itself and by a reader that is no part of it.
 //!
-//! `storm [--seconds 120] [--rate 20] [--shards 12] [--seed 1] [--short] [--dir DIR]`, the rate in MB/s. `--short` is 30 s
-//! at 4 MB/s. Exits 1 if anything is wrong, or if too little went wrong on the way to prove anything.
+//! `storm [--short] [--seconds 600] [--rate 3] [--shards 16] [--workers 4] [--seed 1] [--read polling] [--aggregates]
+//! [--reader PROGRAM] [--dir DIR]`, the rate in MB/s. `--short` is 60 s at 2 MB/s with 8 shards. The reader is called with
+//! the endpoint, the bucket and the file of what was produced. Exits 1 if anything is wrong, or if too little went wrong
+//! on the way to prove anything.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,16 +16,17 @@ use standpipe_tests::simulation::Dice;
 use standpipe_tests::storm::endpoints::Endpoints;
 use standpipe_tests::storm::fleet::Fleet;
 use standpipe_tests::storm::objects::Found;
+use standpipe_tests::storm::plan::Plan;
 use standpipe_tests::storm::producer::{Shared, lock, produce};
+use standpipe_tests::storm::proxy::Proxy;
 use standpipe_tests::storm::report::{Report, Seen};
 use standpipe_tests::storm::tables;
 use standpipe_tests::storm::weather::{Phase, Weather, abort_uploads};
-use standpipe_tests::storm::{STREAM, config, number};
+use standpipe_tests::storm::{BUCKET, STREAM, config};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-const WORKERS: usize = 3;
 const FAILOVER_SECONDS: u64 = 2;
 const INTERVAL_SECONDS: u64 = 1;
 const MEMORY_MIB: u64 = 256;
@@ -31,52 +35,17 @@ const TICK: Duration = Duration::from_millis(100);
 const HALT: Duration = Duration::from_millis(1_200);
 /// So many of its requests are to be held up by then.
 const HALTED: u32 = 3;
-/// From kill to kill.
-const KILL_MILLIS: (u64, u64) = (3_000, 8_000);
 /// A worker that young has no leases yet.
 const GROWN_UP: Duration = Duration::from_secs(3);
 /// The drain has failed when nothing more is found for so long.
 const STUCK: Duration = Duration::from_secs(45);
 const DRAIN_MAX: Duration = Duration::from_secs(90);
-/// When shards are split, and when two are merged, of the whole time.
-const SPLITS: [f64; 4] = [0.15, 0.3, 0.45, 0.6];
-const MERGE: f64 = 0.75;
-
-struct Plan {
-    seconds: u64,
-    bytes_per_second: f64,
-    shards: usize,
-    seed: u64,
-    dir: Option<PathBuf>,
-}
-
-impl Plan {
-    fn read(arguments: &[String]) -> Result<Self, String> {
-        let short = arguments.iter().any(|argument| argument == "--short");
-        let (seconds, rate, shards) = if short { (30.0, 4.0, 6.0) } else { (120.0, 20.0, 12.0) };
-        let dir = arguments.iter().position(|argument| argument == "--dir").and_then(|at| arguments.get(at + 1));
-        Ok(Self {
-            seconds: number(arguments, "--seconds", seconds)? as u64,
-            bytes_per_second: number(arguments, "--rate", rate)? * 1e6,
-            shards: number(arguments, "--shards", shards)? as usize,
-            seed: number(arguments, "--seed", 1.0)? as u64,
-            dir: dir.map(PathBuf::from),
-        })
-    }
-
-    /// Recoveries that must be seen, by kind.
-    fn least(&self) -> Vec<(&'static str, u64)> {
-        match self.seconds {
-            120.. => ["staged", "committed", "done", "retracted", "recognised"].map(|kind| (kind, 20)).into(),
-            _ => vec![("committed", 1), ("done", 1)],
-        }
-    }
-}
 
 struct Storm {
     plan: Plan,
     dice: Dice,
     endpoints: Endpoints,
+    proxy: Proxy,
     fleet: Fleet,
     weather: Weather,
     ledger: Shared,
@@ -85,12 +54,13 @@ struct Storm {
     seen: Seen,
     /// Who is halted, and since when.
     doomed: Option<(String, Instant)>,
-    /// Who is frozen, and when it thaws.
-    frozen: Option<(String, Instant)>,
+    /// Who is frozen, and when each thaws.
+    frozen: Vec<(String, Instant)>,
     last_kill: Instant,
     next_kill: Instant,
     next_freeze: Instant,
-    resharded: usize,
+    next_cut: Instant,
+    next_reshard: Instant,
 }
 
 fn main() -> ExitCode {
@@ -117,29 +87,34 @@ async fn run(plan: Plan) -> io::Result<bool> {
     let temporary = tempfile::tempdir()?;
     let dir = plan.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     let endpoints = Endpoints::open(plan.shards, plan.seed).await?;
-    let fleet = Fleet::new(&dir, &config(FAILOVER_SECONDS, INTERVAL_SECONDS, MEMORY_MIB))?;
+    let proxy = Proxy::open(&endpoints.address).await?;
+    let fleet = Fleet::new(&dir, &config(FAILOVER_SECONDS, INTERVAL_SECONDS, MEMORY_MIB, &plan.reading))?;
     let (weather, to_abort) = Weather::begin(&endpoints.emulator, plan.seed);
     let mut beside = JoinSet::new();
     beside.spawn(abort_uploads(endpoints.emulator.clone(), endpoints.address.clone(), to_abort));
-    let mut storm = Storm::new(plan, endpoints, fleet, weather);
-    for _ in 0..WORKERS {
+    let mut storm = Storm::new(plan, endpoints, proxy, (fleet, weather));
+    for _ in 0..storm.plan.workers {
         storm.start()?;
     }
     let enough = CancellationToken::new();
     let (emulator, ledger) = (storm.endpoints.emulator.clone(), storm.ledger.clone());
     beside.spawn(produce(emulator, ledger, storm.plan.bytes_per_second, enough.clone()));
-    storm.rage().await?;
+    let raged = storm.rage().await;
     enough.cancel();
-    storm.quiet().await?;
-    let Storm { plan, endpoints, fleet, weather, ledger, found, seen, .. } = storm;
-    let report = Report {
-        seen,
-        found,
-        struck: weather.struck(),
-        peak_kib: fleet.peak_kib,
-        cpu: fleet.cpu(),
-        least: plan.least(),
+    let calmed = match raged {
+        Ok(()) => storm.quiet().await,
+        Err(error) => Err(error),
     };
+    if let Err(error) = calmed {
+        println!("the logs are in {}", temporary.keep().display());
+        return Err(error);
+    }
+    let Storm { plan, endpoints, fleet, weather, ledger, found, mut seen, .. } = storm;
+    if let Some(reader) = &plan.reader {
+        seen.wrong.extend(read_back(reader, &endpoints, &ledger, &dir).await?);
+    }
+    let report =
+        Report { seen, found, struck: weather.struck(), peak_kib: fleet.peak_kib, cpu: fleet.cpu(), least: plan.least };
     let right = report.tell(&endpoints, &ledger, &dir).await?;
     if !right {
         println!("the logs are in {}", temporary.keep().display());
@@ -147,13 +122,30 @@ async fn run(plan: Plan) -> io::Result<bool> {
     Ok(right)
 }
 
+/// The other reader's word on what was delivered.
+async fn read_back(reader: &Path, endpoints: &Endpoints, ledger: &Shared, dir: &Path) -> io::Result<Option<String>> {
+    let produced = dir.join("produced.tsv");
+    lock(ledger).write(&produced)?;
+    let mut command = std::process::Command::new(reader);
+    command.arg(format!("http://{}", endpoints.address)).arg(BUCKET).arg(&produced);
+    // This process answers its requests meanwhile.
+    let status = tokio::task::spawn_blocking(move || command.status()).await.map_err(io::Error::other)??;
+    Ok((!status.success()).then(|| format!("the independent reader ended with {status}")))
+}
+
 impl Storm {
-    fn new(plan: Plan, endpoints: Endpoints, fleet: Fleet, weather: Weather) -> Self {
+    fn new(plan: Plan, endpoints: Endpoints, proxy: Proxy, (fleet, weather): (Fleet, Weather)) -> Self {
         let begin = Instant::now();
+        let after = |millis: (u64, u64)| begin + Duration::from_millis(millis.1);
         Self {
             dice: Dice::new(plan.seed ^ 0x0053_544F_524D),
+            next_kill: begin + Duration::from_secs(6),
+            next_freeze: begin + Duration::from_secs(9),
+            next_cut: begin + Duration::from_secs(5),
+            next_reshard: after(plan.reshard),
             plan,
             endpoints,
+            proxy,
             fleet,
             weather,
             ledger: Shared::default(),
@@ -161,20 +153,17 @@ impl Storm {
             begin,
             seen: Seen::default(),
             doomed: None,
-            frozen: None,
+            frozen: Vec::new(),
             last_kill: begin,
-            next_kill: begin + Duration::from_secs(6),
-            next_freeze: begin + Duration::from_secs(12),
-            resharded: 0,
         }
     }
 
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
+    fn millis(&mut self, (from, to): (u64, u64)) -> Duration {
         Duration::from_millis(self.dice.within(from, to))
     }
 
     fn start(&mut self) -> io::Result<()> {
-        self.fleet.start(&self.endpoints.address).map(drop)
+        self.fleet.start(&self.proxy.environment()).map(drop)
     }
 
     /// Until the time is over.
@@ -186,6 +175,7 @@ impl Storm {
             self.watch()?;
             self.strike().await?;
             self.freeze().await?;
+            self.cut();
             self.reshard();
             if Instant::now() >= next_look {
                 self.found.look(&self.endpoints.emulator, &self.ledger);
@@ -225,7 +215,7 @@ impl Storm {
     /// Halts a worker in some phase of its commits, kills it a moment later, and starts another in its place.
     async fn strike(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let latest = self.last_kill + Duration::from_millis(KILL_MILLIS.1);
+        let latest = self.last_kill + Duration::from_millis(self.plan.kill.1);
         let weather = self.weather.clone();
         let ripe = |name: &str, since: Instant| now >= latest || now >= since + HALT && weather.halted(name) >= HALTED;
         if let Some((name, _)) = self.doomed.take_if(|(name, since)| ripe(name, *since)) {
@@ -234,7 +224,7 @@ impl Storm {
             self.seen.count("killed with -9");
             self.start()?;
             self.last_kill = now;
-            self.next_kill = now + self.millis(KILL_MILLIS.0, KILL_MILLIS.1);
+            self.next_kill = now + self.millis(self.plan.kill);
         }
         if self.doomed.is_none() && now + HALT >= self.next_kill {
             let Some(name) = self.victim().await? else { return Ok(()) };
@@ -248,37 +238,48 @@ impl Storm {
     /// Freezes a worker for longer than a failover, so that it wakes as a zombie.
     async fn freeze(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        if let Some((name, _)) = self.frozen.take_if(|(_, at)| now >= *at) {
+        for (name, _) in self.frozen.extract_if(.., |(_, thaws)| now >= *thaws) {
             self.fleet.thaw(&name);
-            self.next_freeze = now + self.millis(6_000, 12_000);
         }
-        if self.frozen.is_none() && now >= self.next_freeze {
+        if self.frozen.len() < self.plan.frozen && now >= self.next_freeze {
             let Some(name) = self.victim().await? else { return Ok(()) };
             self.fleet.freeze(&name);
-            self.seen.count("frozen for 4 to 10 s");
-            self.frozen = Some((name, now + self.millis(4_000, 10_000)));
+            self.seen.count("frozen until they were zombies");
+            let thaws = now + self.millis(self.plan.freeze);
+            self.frozen.push((name, thaws));
+            self.next_freeze = now + self.millis((5_000, 15_000));
         }
         Ok(())
     }
 
+    fn cut(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_cut {
+            let (what, count) = self.proxy.strike(&mut self.dice);
+            self.seen.add(what, count);
+            self.next_cut = now + self.millis(self.plan.cut);
+        }
+    }
+
+    /// Splits or merges, so that the number of open shards stays about what it was.
     fn reshard(&mut self) {
-        let part = self.begin.elapsed().as_secs_f64() / self.plan.seconds as f64;
+        let now = Instant::now();
+        if now < self.next_reshard {
+            return;
+        }
+        self.next_reshard = now + self.millis(self.plan.reshard);
         let emulator = &self.endpoints.emulator;
         let open = emulator.open_shards(STREAM).expect("the stream is there");
-        match SPLITS.get(self.resharded) {
-            Some(at) if part >= *at => {
-                let shard = &open[self.dice.within(0, open.len() as u64 - 1) as usize];
-                emulator.split_shard(STREAM, shard).expect("an open shard splits");
-                self.seen.count("shards split");
-                self.resharded += 1;
-            }
-            None if self.resharded == SPLITS.len() && part >= MERGE => {
-                let at = self.dice.within(0, open.len() as u64 - 2) as usize;
-                emulator.merge_shards(STREAM, &open[at], &open[at + 1]).expect("neighbours merge");
-                self.seen.count("pairs of shards merged");
-                self.resharded += 1;
-            }
-            _ => {}
+        let few = open.len() * 4 <= self.plan.shards * 3;
+        let many = open.len() * 4 >= self.plan.shards * 5;
+        if few || !many && self.dice.percent(50) {
+            let shard = &open[self.dice.within(0, open.len() as u64 - 1) as usize];
+            emulator.split_shard(STREAM, shard).expect("an open shard splits");
+            self.seen.count("shards split");
+        } else {
+            let at = self.dice.within(0, open.len() as u64 - 2) as usize;
+            emulator.merge_shards(STREAM, &open[at], &open[at + 1]).expect("neighbours merge");
+            self.seen.count("pairs of shards merged");
         }
     }
 
@@ -286,10 +287,11 @@ impl Storm {
     async fn quiet(&mut self) -> io::Result<()> {
         let begin = Instant::now();
         self.endpoints.emulator.faults().clear();
-        if let Some((name, _)) = self.frozen.take() {
+        self.proxy.calm();
+        for (name, _) in std::mem::take(&mut self.frozen) {
             self.fleet.thaw(&name);
         }
-        while self.fleet.len() < WORKERS {
+        while self.fleet.len() < self.plan.workers {
             self.start()?;
         }
         let mut last = (self.found.records, begin);
@@ -302,6 +304,8 @@ impl Storm {
             }
         }
         self.seen.drained_seconds = begin.elapsed().as_secs_f64();
+        let open = self.endpoints.emulator.open_shards(STREAM).unwrap_or_default();
+        self.seen.add("shards open at the end", open.len() as u64);
         self.seen.wrong.extend(self.fleet.drain(DRAIN_MAX).await);
         self.seen.stopped_seconds = begin.elapsed().as_secs_f64() - self.seen.drained_seconds;
         self.found.look(&self.endpoints.emulator, &self.ledger);

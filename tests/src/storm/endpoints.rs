@@ -40,4 +40,9 @@ impl Endpoints {
         server.spawn(serve_by_key(emulator.clone(), listener, std::future::pending()));
         Ok(Self { emulator, address, _server: server })
     }
+
+    /// What a worker that comes straight to them finds in its environment.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![("AWS_ENDPOINT_URL", format!("http://{}", self.address))]
+    }
 }

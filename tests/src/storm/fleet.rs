@@ -48,11 +48,11 @@ impl Fleet {
         Ok(Self { program, dir: dir.to_owned(), living: BTreeMap::new(), born: 0, peak_kib: 0, cpu: Duration::ZERO })
     }
 
-    /// Starts a worker against the endpoints at `address`.
+    /// Starts a worker that finds the endpoints in its environment, as `endpoints` says.
     ///
     /// # Errors
     /// When the process cannot be started.
-    pub fn start(&mut self, address: &str) -> io::Result<String> {
+    pub fn start(&mut self, endpoints: &[(&'static str, String)]) -> io::Result<String> {
         self.born += 1;
         let name = format!("worker-{:03}", self.born);
         let log = File::create(self.dir.join(format!("{name}.log")))?;
@@ -60,7 +60,7 @@ impl Fleet {
             .args(["run", "-c"])
             .arg(self.dir.join("standpipe.yaml"))
             .env("STANDPIPE_WORKER", &name)
-            .env("AWS_ENDPOINT_URL", format!("http://{address}"))
+            .envs(endpoints.iter().map(|(name, url)| (name, url)))
             .env("AWS_REGION", "us-east-1")
             // What faults know it by.
             .env("AWS_ACCESS_KEY_ID", &name)

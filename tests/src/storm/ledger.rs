@@ -1,6 +1,9 @@
 //! What was produced: for each record, its shard and its place in the order of that shard.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 
 use standpipe_emulator::Placed;
 
@@ -51,6 +54,19 @@ impl Ledger {
     /// Where the record of this id stands.
     pub fn place(&self, id: usize) -> Option<Place> {
         self.placed.get(id).copied()
+    }
+
+    /// Writes it down for a reader that is no part of this program: a line a record, in the order of ids: the number of
+    /// its shard, a tab, its place there.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for (shard, place) in &self.placed {
+            writeln!(file, "{shard}\t{place}")?;
+        }
+        file.flush()
     }
 
     /// How many shards records went to.

@@ -33,7 +33,12 @@ pub struct Seen {
 impl Seen {
     /// Counts something that was done.
     pub fn count(&mut self, event: &'static str) {
-        *self.events.entry(event).or_default() += 1;
+        self.add(event, 1);
+    }
+
+    /// Counts something that was done several times.
+    pub fn add(&mut self, event: &'static str, times: u64) {
+        *self.events.entry(event).or_default() += times;
     }
 
     /// How often it was done.

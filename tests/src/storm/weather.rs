@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use standpipe_emulator::{Call, Emulator, Fault};
+use standpipe_emulator::{Call, Emulator, Fault, Service};
 use tokio::sync::mpsc;
 
 use super::http::call;
@@ -51,6 +51,10 @@ const UNSIGNED: &str = "tcp";
 const LATE_MILLIS: u64 = 4_000;
 /// At least so often an answer of a transaction is lost, and an upload aborted.
 const OFTEN_MILLIS: u64 = 3_000;
+/// Out of a thousand requests to DynamoDB, of whatever kind, so many are throttled.
+const THROTTLED: u64 = 25;
+/// Out of a thousand conditional writes, so many take effect and their answer is lost: 1 in 50.
+const ANSWERS_LOST: u64 = 20;
 /// How long a Complete is held up so that its upload can be aborted before it arrives.
 const ABORT_MILLIS: u64 = 600;
 
@@ -147,6 +151,9 @@ impl State {
     /// Out of a thousand calls of each kind.
     fn scattered(&mut self, call: &Call) -> Option<(&'static str, Fault)> {
         let roll = self.dice.within(0, 999);
+        if call.service == Service::DynamoDb && self.dice.within(0, 999) < THROTTLED {
+            return Some(("requests to DynamoDB throttled", Fault::Throttle));
+        }
         // However few commits a slow machine makes, these come.
         match call.operation.as_str() {
             "CompleteMultipartUpload" if call.at_millis > self.aborted_at + OFTEN_MILLIS => {
@@ -159,12 +166,14 @@ impl State {
             _ => {}
         }
         let fault = match (call.operation.as_str(), roll) {
-            ("TransactWriteItems", 0..20) => ("answers of transactions dropped", Fault::DropAnswer),
-            ("TransactWriteItems", 20..35) => ("transactions that arrive twice", Fault::Repeat(700)),
+            ("TransactWriteItems", 0..ANSWERS_LOST) => ("answers of transactions dropped", Fault::DropAnswer),
+            // Everything that the program writes outside a transaction has a condition too.
+            ("UpdateItem" | "PutItem" | "DeleteItem", 0..ANSWERS_LOST) => {
+                ("answers of conditional writes dropped", Fault::DropAnswer)
+            }
+            ("TransactWriteItems", ANSWERS_LOST..35) => ("transactions that arrive twice", Fault::Repeat(700)),
             ("TransactWriteItems", 35..40) => ("transactions in conflict", Fault::TransactionConflict),
             ("TransactWriteItems", 40..45) => ("transactions that never arrive", Fault::DropRequest),
-            ("UpdateItem", 0..5) => ("answers of updates dropped", Fault::DropAnswer),
-            ("UpdateItem", 5..8) => ("updates throttled", Fault::Throttle),
             ("CompleteMultipartUpload", 0..10) => return Some(self.abort(call)),
             ("CompleteMultipartUpload", 10..45) => {
                 ("completes answered NoSuchUpload", Fault::NoSuchUploadAfterComplete)
