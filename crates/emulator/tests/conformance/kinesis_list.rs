@@ -3,7 +3,7 @@
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Shard, ShardFilter, ShardFilterType};
 
-use crate::support::{BASE_MILLIS, World, code, pass, world};
+use crate::support::{World, code, moment, pass, world};
 
 fn ids(shards: &[Shard]) -> Vec<u32> {
     shards.iter().map(|shard| shard.shard_id()[8..].parse().expect("digits")).collect()
@@ -19,7 +19,7 @@ fn of(kind: ShardFilterType) -> ShardFilter {
 }
 
 fn at(kind: ShardFilterType, millis: u64) -> ShardFilter {
-    let timestamp = DateTime::from_millis(i64::try_from(BASE_MILLIS + millis).expect("small"));
+    let timestamp = DateTime::from_millis(i64::try_from(moment(millis)).expect("small"));
     ShardFilter::builder().r#type(kind).timestamp(timestamp).build().expect("complete")
 }
 

@@ -6,7 +6,7 @@ use aws_sdk_kinesis::types::ShardIteratorType;
 use bytes::Bytes;
 use standpipe_emulator::Options;
 
-use crate::support::{BASE_MILLIS, World, clock, code, pass, world, world_with};
+use crate::support::{BASE_MILLIS, World, clock, code, moment, pass, world, world_with};
 
 const SHARD: &str = "shardId-000000000000";
 
@@ -83,7 +83,7 @@ async fn a_timestamp_is_a_position_too() {
     put(&world, 1, 1);
     pass(1000).await;
     let at = async |millis: u64| {
-        let timestamp = DateTime::from_millis(i64::try_from(BASE_MILLIS + millis).expect("small"));
+        let timestamp = DateTime::from_millis(i64::try_from(moment(millis)).expect("small"));
         let get = world.kinesis.get_shard_iterator().stream_name("s").shard_id(SHARD);
         get.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(timestamp).send().await
     };

@@ -9,5 +9,6 @@ mod kinesis_read;
 mod restart;
 mod s3;
 mod s3_uploads;
+mod subject;
 mod support;
 mod tcp;

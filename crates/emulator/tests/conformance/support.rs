@@ -10,12 +10,15 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use standpipe_emulator::{Clock, Connection, Emulator, Options};
 
+use crate::subject::{Subject, foreign};
+pub use crate::subject::{moment, pass};
+
 /// 2026-01-01T00:00:00Z.
 pub const BASE_MILLIS: u64 = 1_767_225_600_000;
 
 /// An emulator and clients of it.
 pub struct World {
-    pub emulator: Arc<Emulator>,
+    pub emulator: Subject,
     pub connection: Connection,
     pub kinesis: aws_sdk_kinesis::Client,
     pub dynamodb: aws_sdk_dynamodb::Client,
@@ -33,7 +36,14 @@ pub async fn world() -> World {
     world_with(Options { trace: true, ..Options::new(clock()) }).await
 }
 
+/// Foreign servers, where the checks look at some, are as they are.
 pub async fn world_with(options: Options) -> World {
+    if let Some(services) = foreign().await {
+        let emulator = Subject::theirs(&services).await;
+        let connection = Emulator::new(options).expect("in memory").connect("nobody");
+        let (kinesis, dynamodb, s3) = services;
+        return World { emulator, connection, kinesis, dynamodb, s3 };
+    }
     let emulator = Emulator::new(options).expect("memory, or a directory of the test");
     clients(&emulator, "test").await
 }
@@ -43,7 +53,7 @@ pub async fn clients(emulator: &Arc<Emulator>, name: &str) -> World {
     let connection = emulator.connect(name);
     let config = builder().http_client(connection.http_client()).load().await;
     let (kinesis, dynamodb, s3) = services(&config);
-    World { emulator: emulator.clone(), connection, kinesis, dynamodb, s3 }
+    World { emulator: Subject::ours(emulator.clone()), connection, kinesis, dynamodb, s3 }
 }
 
 pub fn builder() -> aws_config::ConfigLoader {
@@ -71,8 +81,4 @@ pub fn code<T: Debug, E: ProvideErrorMetadata, R>(result: Result<T, SdkError<E, 
         Err(SdkError::ResponseError(_)) => "response".to_owned(),
         Err(_) => "other".to_owned(),
     }
-}
-
-pub async fn pass(millis: u64) {
-    tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
 }
