@@ -9,7 +9,7 @@ use std::time::Duration;
 use standpipe_flow::DestinationId;
 
 pub use crate::file::{
-    Compression, Deaggregate, Logs, LostObject, OnDestinationFailure, OutOfRange, ParquetCompression, ReadMode,
+    Compression, Deaggregate, HeartbeatMode, Logs, LostObject, OnDestinationFailure, OutOfRange, ParquetCompression, ReadMode,
     RecordDelimiter,
 };
 use crate::template::Template;
@@ -78,6 +78,8 @@ pub struct Lease {
     pub table: String,
     /// A worker that is silent for this long has lost its leases.
     pub failover: Duration,
+    /// How workers show that they are alive.
+    pub heartbeat: HeartbeatMode,
     /// The most leases that one worker takes; `None` for no limit.
     pub leases_max: Option<u32>,
     /// Missing tables are made.

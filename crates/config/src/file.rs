@@ -204,6 +204,10 @@ pub(crate) struct LeaseFile {
     /// heartbeats, so half of it doubles their cost.
     #[schemars(extend("default" = "10s"))]
     pub(crate) failover: Option<Located<DurationText>>,
+    /// How workers show that they are alive. Default `per_lease`, which costs a write every third of `failover` and lease;
+    /// `per_worker` costs one a worker, and is for fleets without a worker of the Java KCL.
+    #[schemars(extend("default" = "per_lease"))]
+    pub(crate) heartbeat: Option<HeartbeatMode>,
     /// The most leases that one worker takes. Default unlimited.
     #[schemars(extend("default" = "unlimited"))]
     pub(crate) max: Option<Located<LeasesText>>,
@@ -211,6 +215,18 @@ pub(crate) struct LeaseFile {
     /// false, a missing table ends the program with exit code 3. Default true.
     #[schemars(extend("default" = true))]
     pub(crate) create: Option<bool>,
+}
+
+/// How workers show that they are alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum HeartbeatMode {
+    /// In every lease they hold, as the KCL does: needed beside Java workers.
+    #[default]
+    PerLease,
+    /// In one item a worker, in a table `<lease table>-standpipe-workers`.
+    PerWorker,
 }
 
 /// Where records come from; exactly one kind.

@@ -213,6 +213,7 @@ impl Resolver<'_> {
         Lease {
             table: table.unwrap_or_else(|| format!("standpipe-{pipeline}")),
             failover: failover.unwrap_or(limits::FAILOVER_DEFAULT),
+            heartbeat: file.heartbeat.unwrap_or_default(),
             leases_max: max.flatten(),
             create: file.create.unwrap_or(true),
         }

@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 
 use crate::clock::Millis;
 use crate::lease::{
-    DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure, WorkerId,
+    DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure,
+    Throughput, WorkerId,
 };
 use crate::receipt::CommitId;
 use crate::sequence::Position;
@@ -112,6 +113,12 @@ pub enum Change {
     NobodyNext,
     /// `SET childShardIds`.
     Children(BTreeSet<ShardId>),
+    /// `SET throughputKBps`: for the plan alone, no rule reads it.
+    Throughput(Throughput),
+    /// `SET spStart`.
+    Start(Millis),
+    /// `REMOVE spStart`.
+    NoStart,
 }
 
 impl Change {
@@ -143,6 +150,9 @@ impl Change {
             Self::Next(worker) => row.next = Some(worker.clone()),
             Self::NobodyNext => row.next = None,
             Self::Children(children) => row.children = children.clone(),
+            Self::Throughput(throughput) => row.throughput = Some(*throughput),
+            Self::Start(instant) => row.start = Some(*instant),
+            Self::NoStart => row.start = None,
         }
     }
 }
@@ -289,7 +299,8 @@ pub fn commit(write: &CommitWrite<'_>) -> RowWrite {
     }
 }
 
-/// Finalizes a published commit (protocol 2.4). Needs no owner and may arrive at any time.
+/// Ends what is pending at `at`: finalizes a published commit, with `at` its end (protocol 2.4), or clears a retracted one,
+/// with `at` where it began (4.7). Needs no owner and may arrive at any time.
 pub fn finalize(
     lease: &LeaseKey,
     destination: &DestinationId,
@@ -301,16 +312,6 @@ pub fn finalize(
         require: vec![Clause::CommitIs(destination.clone(), cid)],
         change: vec![Change::Destination(destination.clone(), DestinationPosition::finalized(at.0.clone(), at.1))],
     }
-}
-
-/// Clears the pending part of a retracted commit: the position goes back to `at` (protocol 4.7).
-pub fn clear(
-    lease: &LeaseKey,
-    destination: &DestinationId,
-    cid: CommitId,
-    at: (&Position, Option<Millis>),
-) -> RowWrite {
-    finalize(lease, destination, cid, at)
 }
 
 /// Adopts the progress of a Java worker: `at := checkpoint` (protocol 4.8). A late copy finds nothing to do.
@@ -337,7 +338,65 @@ pub fn ask(lease: &LeaseKey, owner: &WorkerId, newcomer: &WorkerId) -> RowWrite 
     }
 }
 
+/// Pins where a lease begins that a Java KCL made at LATEST or at a time and has never checkpointed: TRIM_HORIZON, and the
+/// instant for us, so that Java repeats rather than skips. Whoever owned it has lost it: its counter stood still.
+pub fn pin(lease: &LeaseKey, counter: u64, instant: Option<Millis>) -> RowWrite {
+    let mut change = vec![Change::Counter(counter + 1), Change::NoOwner, Change::Checkpoint(Position::TrimHorizon)];
+    change.extend(instant.map(Change::Start));
+    RowWrite { lease: lease.clone(), require: vec![Clause::CounterIs(counter), Clause::VersionKnown], change }
+}
+
 /// Names the children on their parent's row, as the KCL does at shard end.
 pub fn children(held: &Fence, children: BTreeSet<ShardId>) -> RowWrite {
     RowWrite { lease: held.lease.clone(), require: fence(held), change: vec![Change::Children(children)] }
+}
+
+/// Frees a lease by a human's hand (`leases release`): whoever holds it is fenced, as by a take. The row's counter makes
+/// it void as soon as the owner has moved.
+pub fn free(row: &LeaseRow) -> RowWrite {
+    RowWrite {
+        lease: row.key.clone(),
+        require: vec![Clause::CounterIs(row.counter), Clause::VersionKnown],
+        change: vec![Change::Counter(row.counter + 1), Change::NoOwner, Change::NoCheckpointOwner, Change::NobodyNext],
+    }
+}
+
+/// Where a lease is reset to (`leases reset`).
+#[derive(Clone, Debug)]
+pub struct Reset<'a> {
+    /// The row as it was read, with no commit pending at any destination.
+    pub row: &'a LeaseRow,
+    /// The one destination that goes there; `None`: all in the row.
+    pub destination: Option<&'a DestinationId>,
+    /// The new position.
+    pub to: &'a Position,
+    /// The instant that TRIM_HORIZON means there.
+    pub start: Option<Millis>,
+}
+
+/// Resets a lease: a new generation, no owner, the new positions, and `checkpoint` at the smallest of them (I18). Every
+/// position must be as it was read with nothing pending: a commit that came between makes it void.
+pub fn reset(reset: &Reset<'_>) -> RowWrite {
+    let row = reset.row;
+    let mut require = vec![Clause::CounterIs(row.counter), Clause::VersionKnown];
+    let mut change = vec![
+        Change::Counter(row.counter + 1),
+        Change::NoOwner,
+        Change::NoCheckpointOwner,
+        Change::NobodyNext,
+        Change::Generation(Generation(row.generation.0 + 1)),
+        Change::Version,
+        reset.start.map_or(Change::NoStart, Change::Start),
+    ];
+    let mut after = row.clone();
+    for (id, position) in &row.destinations {
+        require.push(Clause::PositionIs(id.clone(), position.at.clone()));
+        if reset.destination.is_none_or(|one| one == id) {
+            let position = DestinationPosition::finalized(reset.to.clone(), None);
+            after.destinations.insert(id.clone(), position.clone());
+            change.push(Change::Destination(id.clone(), position));
+        }
+    }
+    change.push(Change::Checkpoint(after.smallest_position().unwrap_or(reset.to).clone()));
+    RowWrite { lease: row.key.clone(), require, change }
 }

@@ -16,6 +16,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
+use standpipe_flow::hash::hash64;
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
     Adopt, Clock, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Receipt, ReceiptState,
@@ -24,7 +25,6 @@ use standpipe_flow::{
 use crate::admin::{self, Spec};
 use crate::client::{Dynamo, classify};
 use crate::expression::{self, Expression};
-use crate::identity::hash64;
 use crate::kcl::{self, number, text};
 use crate::receipts::{self, name};
 use crate::table::{LeaseTable, Rows, TableError, row_of};
@@ -91,6 +91,17 @@ impl CommitTable {
             names: names.map(|(placeholder, name)| (placeholder.to_owned(), name.to_owned())).into(),
             values: values.map(|(placeholder, value)| (placeholder.to_owned(), value)).into(),
         }
+    }
+
+    /// One transaction: the receipt becomes RETRACTED IF COMMITTED, beside these writes of rows that carry the commit.
+    pub(crate) async fn retract_with(&self, cid: CommitId, rows: &[RowWrite]) -> Result<(), CommitError> {
+        // Another instant or other writes make another request, which must not pass for the same one (the receipt's
+        // expiry moves with the clock).
+        let now = self.clock.wall().0.to_be_bytes();
+        let token = format!("{cid}-{:08x}", hash64(&[format!("{rows:?}").as_bytes(), &now]) as u32);
+        let key = (name::CID, text(cid.to_string()));
+        let receipt = update(&self.table, key, self.settle(ReceiptState::Retracted));
+        self.transact(Transaction { cid, token, rows, receipt }).await
     }
 
     /// The Update of a lease row within a transaction.
@@ -248,22 +259,13 @@ impl CommitLog for CommitTable {
     async fn retract(&self, receipt: &Receipt, carriers: &[LeaseRow]) -> Result<(), CommitError> {
         let cid = receipt.cid;
         let mut rows = Vec::new();
-        let mut texts = Vec::new();
         for row in carriers {
             let Some(position) = row.destinations.get(&receipt.destination) else { continue };
             if position.pending.as_ref().is_some_and(|pending| pending.cid == cid) {
-                rows.push(write::clear(&row.key, &receipt.destination, cid, (&position.at, position.arrival)));
-                texts.push(row.key.as_str());
+                rows.push(write::finalize(&row.key, &receipt.destination, cid, (&position.at, position.arrival)));
             }
         }
-        // Another instant or other carriers make another request, which must not pass for the same one (the receipt's
-        // expiry moves with the clock).
-        let now = self.clock.wall().0.to_be_bytes();
-        let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).chain([&now[..]]).collect();
-        let token = format!("{cid}-{:08x}", hash64(&texts) as u32);
-        let key = (name::CID, text(cid.to_string()));
-        let receipt = update(&self.table, key, self.settle(ReceiptState::Retracted));
-        self.transact(Transaction { cid, token, rows: &rows, receipt }).await
+        self.retract_with(cid, &rows).await
     }
 }
 

@@ -188,6 +188,9 @@ fn fold(effects: &mut BTreeMap<String, Effect>, change: &Change) {
         Change::Next(worker) => put(name::NEXT, set(kcl::text(worker.as_str()))),
         Change::NobodyNext => put(name::NEXT, Effect::Remove),
         Change::Children(children) => put(name::CHILDREN, value_or_remove(kcl::set(children, ShardId::as_str))),
+        Change::Throughput(throughput) => put(name::THROUGHPUT, set(kcl::encode_throughput(*throughput))),
+        Change::Start(instant) => put(name::START, set(kcl::number(instant.0))),
+        Change::NoStart => put(name::START, Effect::Remove),
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use standpipe_flow::write::{Change, Clause, RowWrite};
 use standpipe_flow::{
     CommitId, DestinationId, DestinationPosition, Generation, HashRange, LeaseKey, LeaseRow, Millis, Pending,
-    PendingMode, Position, SequenceNumber, ShardId, Tenure, WorkerId,
+    PendingMode, Position, SequenceNumber, ShardId, Tenure, Throughput, WorkerId,
 };
 
 pub(crate) fn position() -> impl Strategy<Value = Position> + Clone {
@@ -65,6 +65,7 @@ pub(crate) fn row() -> impl Strategy<Value = LeaseRow> {
         btree_set(shard(), 0..3),
         btree_set(shard(), 0..3),
         option::of((any::<u128>(), any::<u128>()).prop_map(|(start, end)| HashRange { start, end })),
+        option::of(any::<u64>().prop_map(|millionths| Throughput { millionths })),
     );
     let own = (
         option::of(tenure()),
@@ -81,7 +82,7 @@ pub(crate) fn row() -> impl Strategy<Value = LeaseRow> {
     (shard(), kcl, own).prop_map(|(shard, kcl, own)| {
         let mut row = LeaseRow::new(LeaseKey::of(&shard));
         (row.owner, row.checkpoint_owner, row.counter, row.checkpoint, ..) = kcl.clone();
-        (.., row.owner_switches, row.parents, row.children, row.hash_range) = kcl;
+        (.., row.owner_switches, row.parents, row.children, row.hash_range, row.throughput) = kcl;
         let untouched = own.9;
         (row.tenure, row.own_checkpoint, row.generation, row.start, row.stream, row.next, ..) = own.clone();
         (.., row.destinations, row.off, row.version, _) = own;
@@ -152,6 +153,9 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         worker().prop_map(Change::Next),
         Just(Change::NobodyNext),
         btree_set(shard(), 0..3).prop_map(Change::Children),
+        any::<u64>().prop_map(|millionths| Change::Throughput(Throughput { millionths })),
+        any::<u64>().prop_map(|instant| Change::Start(Millis(instant))),
+        Just(Change::NoStart),
     ]
 }
 

@@ -39,6 +39,9 @@ pub enum Verb {
     /// Put the lines of files into a stream
     #[command(before_help = examples::PUT)]
     Put(Put),
+    /// Look at the lease table, and mend it
+    #[command(before_help = examples::LEASES, subcommand)]
+    Leases(leases::Leases),
     /// Print the column list of a file of JSON lines
     #[command(before_help = examples::INFER)]
     Infer(Infer),
@@ -225,14 +228,20 @@ pub struct Healthcheck {
 
 /// The program's command line as clap has it. Help shows the names of environment twins and never their values.
 pub fn command() -> clap::Command {
-    let hide = |command: clap::Command| command.mut_args(|arg| arg.hide_env_values(true));
-    hide(Program::command()).mut_subcommands(|verb| hide(verb).next_line_help(true))
+    fn hide(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.hide_env_values(true))
+    }
+    let flags = |verb: clap::Command| hide(verb).next_line_help(true);
+    hide(Program::command())
+        .mut_subcommands(|verb| if verb.has_subcommands() { hide(verb).mut_subcommands(flags) } else { flags(verb) })
 }
 
 /// A twin that is set to nothing counts as not set, as files of variables and charts often have it.
 fn without_empty_twins(command: clap::Command) -> clap::Command {
     let is_empty = |name: &OsStr| name.to_str().and_then(environment::get).is_some_and(|value| value.is_empty());
-    command.mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg })
+    let command =
+        command.mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg });
+    command.mut_subcommands(without_empty_twins)
 }
 
 /// Reads the command line; prints help, or what is wrong with it (exit 2), and ends the process.
@@ -241,6 +250,7 @@ pub fn read() -> Program {
     Program::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
+pub mod leases;
 pub mod parse;
 
 mod examples;
@@ -252,7 +262,7 @@ mod tests {
     /// Every argument of every verb, with the verb's name.
     fn arguments() -> Vec<(String, clap::Arg)> {
         let command = command();
-        let verbs = command.get_subcommands();
+        let verbs = command.get_subcommands().flat_map(|verb| std::iter::once(verb).chain(verb.get_subcommands()));
         verbs.flat_map(|verb| verb.get_arguments().map(|arg| (verb.get_name().to_owned(), arg.clone()))).collect()
     }
 
@@ -292,6 +302,9 @@ mod tests {
         for name in names {
             let verb = command.find_subcommand_mut(&name).expect("it was just listed");
             assert!(verb.render_help().to_string().starts_with("Examples:\n"), "{name}");
+            for verb in verb.get_subcommands_mut() {
+                assert!(verb.render_help().to_string().starts_with("Examples:\n"), "{name} {}", verb.get_name());
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod demo;
 mod emulator;
 mod healthcheck;
 mod infer;
+mod leases;
 mod put;
 mod run;
 mod schema;
@@ -33,6 +34,7 @@ pub fn dispatch(verb: Verb) -> Result<Exit> {
         #[cfg(feature = "emulator")]
         Verb::Emulator(args) => emulator::run(args),
         Verb::Put(args) => put::run(args),
+        Verb::Leases(args) => leases::run(args),
         Verb::Infer(args) => infer::run(args),
         Verb::Check(args) => check::run(args),
         Verb::Schema => schema::run(),

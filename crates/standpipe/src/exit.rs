@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use standpipe_config::ConfigErrors;
+use standpipe_lease::mend::MendError;
 use standpipe_worker::WorkerError;
 
 use crate::{logs, terminal};
@@ -21,6 +22,8 @@ pub enum Exit {
     Config = 3,
     /// The present identity may not do what is needed.
     Permission = 4,
+    /// Done in part.
+    Partly = 5,
     /// A drain did not finish in time.
     DrainUnfinished = 7,
     /// Interrupted a second time.
@@ -52,6 +55,13 @@ pub fn failed(error: &anyhow::Error) -> Exit {
             WorkerError::Findings(_) => Exit::Config,
             WorkerError::Permission(_) => Exit::Permission,
             WorkerError::Failed(_) => Exit::Failed,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<MendError>() {
+        return match error {
+            MendError::Refused { .. } => Exit::Config,
+            MendError::Denied { .. } => Exit::Permission,
+            MendError::Unavailable { .. } => Exit::Failed,
         };
     }
     if error.downcast_ref::<Usage>().is_some() { Exit::Usage } else { Exit::Failed }

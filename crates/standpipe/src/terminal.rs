@@ -31,6 +31,29 @@ pub fn stderr_has_color() -> bool {
     stderr_is_terminal() && !no_color()
 }
 
+/// Whether text on stdout may have colours.
+pub fn stdout_has_color() -> bool {
+    io::stdout().is_terminal() && environment::get("TERM").as_deref() != Some("dumb") && !no_color()
+}
+
+/// Columns of the terminal that stdout is; `None` where it is none. `COLUMNS` wins.
+pub fn stdout_columns() -> Option<usize> {
+    let said = environment::get("COLUMNS").and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    let asked = || io::stdout().is_terminal().then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+    said.or_else(|| asked().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0))
+}
+
+/// Asks a yes-or-no question of whoever sits there; anything but yes is no. `None`: nobody sits there.
+pub fn ask(question: &str) -> Option<bool> {
+    if !io::stdin().is_terminal() || !stderr_is_terminal() {
+        return None;
+    }
+    err(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer).is_ok();
+    Some(read && matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// <https://no-color.org>: set, and not empty.
 fn no_color() -> bool {
     environment::get("NO_COLOR").is_some_and(|value| !value.is_empty())

@@ -43,6 +43,32 @@ pub(super) const PUT: &str = examples!(
     "tail -f app.log | standpipe put app-logs -"
 );
 
+pub(super) const LEASES: &str = examples!(
+    "standpipe leases list -c orders.yaml              who holds what, and how far it is"
+    "standpipe leases reset -c orders.yaml --all --to -6h --dry-run"
+);
+
+pub(super) const LEASES_LIST: &str = examples!(
+    "standpipe leases list -c orders.yaml"
+    "standpipe leases list -c orders.yaml --once --output json"
+);
+
+pub(super) const LEASES_RELEASE: &str = examples!(
+    "standpipe leases release -c orders.yaml --lease shardId-000000000003"
+    "standpipe leases release -c orders.yaml --lease shardId-000000000003 --force --yes"
+);
+
+pub(super) const LEASES_RESET: &str = examples!(
+    "standpipe leases reset -c orders.yaml --all --to 2026-01-31T12:00:00Z --dry-run"
+    "standpipe leases reset -c orders.yaml --all --to -6h"
+    "standpipe leases reset -c orders.yaml --lease shardId-000000000003 --to latest --yes"
+);
+
+pub(super) const LEASES_SETTLE: &str = examples!(
+    "standpipe leases settle -c orders.yaml --lease shardId-000000000003 --cid 01KABCDEFGHJKMNPQRSTVWXYZ0 --publish"
+    "standpipe leases settle -c orders.yaml --lease shardId-000000000003 --cid 01KABCDEFGHJKMNPQRSTVWXYZ0 --replay --dry-run"
+);
+
 pub(super) const INFER: &str = examples!(
     "standpipe infer orders.jsonl"
     "standpipe infer orders.jsonl.gz --rows 0          all lines, not only the first 10,000"

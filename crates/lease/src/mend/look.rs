@@ -1,0 +1,116 @@
+//! `lease ->`: what stands in the two tables, and which owners are alive.
+//!
+//! Alive is what a worker would call alive: a counter that moves between two looks, on our own monotonic clock (I12).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use standpipe_flow::{CommitError, CommitId, CommitLog, LeaseKey, LeaseRow, Millis, Receipt};
+
+use super::{Mend, MendError, no_table};
+use crate::table::Rows;
+
+/// Between two scans while counters are watched.
+const STEP: Duration = Duration::from_secs(1);
+
+/// The lease table, watched for a while.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// The rows at the end.
+    pub rows: Rows,
+    /// Leases whose owner has shown that it is alive.
+    pub moving: BTreeSet<LeaseKey>,
+    /// For how long counters were watched.
+    pub watched: Duration,
+}
+
+impl Look {
+    /// Whether the lease has an owner that was silent for a whole failover time: anybody may take it.
+    pub fn expired(&self, row: &LeaseRow, failover: Duration) -> bool {
+        row.owner.is_some() && !self.moving.contains(&row.key) && self.watched > failover
+    }
+
+    /// A lease of that key, or why it cannot be worked with.
+    pub fn lease(&self, key: &LeaseKey) -> Result<&LeaseRow, MendError> {
+        if let Some(reason) = self.rows.unreadable.get(key) {
+            return Err(MendError::refused(reason.to_string()));
+        }
+        let row = self.rows.get(key).ok_or_else(|| MendError::refused(format!("there is no lease {key}")))?;
+        if row.version_known() { Ok(row) } else { Err(super::unknown_form(row)) }
+    }
+}
+
+/// What a commit id in a row leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReceiptSeen {
+    /// Nothing: the commit table was deleted or restored, or the batch was only declared.
+    Missing,
+    /// Something that this program cannot read.
+    Unreadable(String),
+    /// The receipt.
+    There(Box<Receipt>),
+}
+
+/// Everything that `leases list` shows.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// The rows, and who is alive.
+    pub look: Look,
+    /// The receipts of all pending commits.
+    pub receipts: BTreeMap<CommitId, ReceiptSeen>,
+    /// Now, for people.
+    pub now: Millis,
+}
+
+impl Mend {
+    /// Looks at the table for so long, or until every owner has shown that it is alive. With no time at all it is looked
+    /// at once, and nobody is known to be alive.
+    pub async fn look(&self, span: Duration) -> Result<Look, MendError> {
+        let begun = self.clock.elapsed();
+        let first = self.ask(|| self.table.scan()).await?;
+        let mut look = Look { rows: first.clone(), ..Look::default() };
+        loop {
+            look.watched = if span.is_zero() { span } else { self.clock.elapsed().saturating_sub(begun) };
+            let left = span.saturating_sub(look.watched);
+            if left.is_zero() || look.all_known() {
+                return Ok(look);
+            }
+            tokio::time::sleep(left.min(STEP).min(self.failover / 3)).await;
+            look.rows = self.ask(|| self.table.scan()).await?;
+            let moved = |row: &&LeaseRow| first.get(&row.key).is_none_or(|before| before.counter != row.counter);
+            let moving = look.rows.leases.values().filter(|row| row.owner.is_some()).filter(moved);
+            look.moving.extend(moving.map(|row| row.key.clone()));
+            look.moving.retain(|key| look.rows.get(key).is_some_and(|row| row.owner.is_some()));
+        }
+    }
+
+    /// The table, watched for so long, and the receipt of every pending commit.
+    pub async fn list(&self, span: Duration) -> Result<Listing, MendError> {
+        let look = self.look(span).await?;
+        let mut receipts = BTreeMap::new();
+        let pending = look.rows.leases.values().flat_map(|row| row.destinations.values());
+        for cid in pending.filter_map(|position| position.pending.as_ref()).map(|pending| pending.cid) {
+            if !receipts.contains_key(&cid) {
+                receipts.insert(cid, self.receipt(cid).await?);
+            }
+        }
+        Ok(Listing { look, receipts, now: self.clock.wall() })
+    }
+
+    /// What a commit id leads to.
+    pub(super) async fn receipt(&self, cid: CommitId) -> Result<ReceiptSeen, MendError> {
+        match self.ask(|| self.commits.receipt(cid)).await {
+            Ok(Some(receipt)) => Ok(ReceiptSeen::There(Box::new(receipt))),
+            Ok(None) => Ok(ReceiptSeen::Missing),
+            Err(CommitError::Unreadable { cause }) => Ok(ReceiptSeen::Unreadable(cause)),
+            Err(CommitError::Denied { cause }) if no_table(&cause) => Ok(ReceiptSeen::Missing),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Look {
+    fn all_known(&self) -> bool {
+        self.rows.leases.values().all(|row| row.owner.is_none() || row.ended() || self.moving.contains(&row.key))
+    }
+}

@@ -1,0 +1,253 @@
+//! `lease ->`: leases go back, or ahead, to another place in the stream (protocol 4, "Reset").
+//!
+//! What is pending is published and finalized first; then one conditional write bumps the generation, which fences
+//! whatever is under way, and moves every position together with `checkpoint`, so that a Java KCL and we agree (I18).
+//! I8: positions and `checkpoint` go back in a new generation only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use standpipe_flow::write::{self, Reset};
+use standpipe_flow::{
+    CommitError, CommitId, DestinationId, DestinationPosition, LeaseKey, LeaseRow, Millis, Position, WorkerId,
+};
+
+use super::count::{Area, Count, Floor, count};
+use super::look::Look;
+use super::{Mend, MendError, TRIES, pause};
+
+/// Where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// The oldest record that the stream holds.
+    Horizon,
+    /// What arrives after this instant, which is now.
+    Latest(Millis),
+    /// What arrived at or after this instant.
+    Since(Millis),
+    /// After this record.
+    At(Position),
+}
+
+impl To {
+    fn position(&self) -> Position {
+        if let Self::At(position) = self { position.clone() } else { Position::TrimHorizon }
+    }
+
+    /// `spStart`: what TRIM_HORIZON means there.
+    fn start(&self) -> Option<Millis> {
+        match self {
+            Self::Latest(instant) | Self::Since(instant) => Some(*instant),
+            Self::Horizon | Self::At(_) => None,
+        }
+    }
+}
+
+/// What is to be reset.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// These leases; `None`: all.
+    pub leases: Option<&'a BTreeSet<LeaseKey>>,
+    /// This destination alone; `None`: all that the rows have.
+    pub destination: Option<&'a DestinationId>,
+    /// Where to.
+    pub to: &'a To,
+    /// Although workers hold them.
+    pub force: bool,
+}
+
+/// Which way a position moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moves {
+    /// It is there already.
+    Stays,
+    /// Records are delivered again.
+    Back,
+    /// Records are skipped. How many is in the stream alone.
+    Ahead,
+    /// It cannot be told: when the record at the present position arrived is not known.
+    Unclear,
+}
+
+/// What becomes of one lease.
+#[derive(Debug, Clone)]
+pub struct LeaseReset {
+    /// The lease.
+    pub lease: LeaseKey,
+    /// Who holds it, and loses it.
+    pub owner: Option<WorkerId>,
+    /// The one destination that moves; `None`: all.
+    pub destination: Option<DestinationId>,
+    /// The new position.
+    pub to: Position,
+    /// The instant that TRIM_HORIZON means.
+    pub start: Option<Millis>,
+    /// Which way each position moves.
+    pub moves: BTreeMap<DestinationId, Moves>,
+    /// Commits that are brought to their end first.
+    pub pending: BTreeSet<CommitId>,
+}
+
+/// What a reset does.
+#[derive(Debug, Clone)]
+pub struct ResetPlan {
+    /// Leases that move.
+    pub leases: Vec<LeaseReset>,
+    /// Leases that are left as they are, and why.
+    pub left: BTreeMap<LeaseKey, String>,
+    /// Records that are delivered again.
+    pub repeats: Count,
+}
+
+impl Mend {
+    /// What a reset would do. Refused while workers hold the leases, unless that is wanted.
+    pub async fn plan_reset(&self, look: &Look, wanted: &Wanted<'_>) -> Result<ResetPlan, MendError> {
+        let chosen: Vec<LeaseKey> = match wanted.leases {
+            Some(leases) => leases.iter().cloned().collect(),
+            None => look.rows.leases.keys().chain(look.rows.unreadable.keys()).cloned().collect(),
+        };
+        if matches!(wanted.to, To::At(_)) && chosen.len() != 1 {
+            return Err(MendError::refused("a sequence number belongs to one shard: name one lease"));
+        }
+        let named = |row: &LeaseRow| wanted.destination.is_none_or(|id| row.destinations.contains_key(id));
+        if let Some(id) = wanted.destination.filter(|_| !look.rows.leases.values().any(named)) {
+            return Err(MendError::refused(format!("no lease has a destination {id}")));
+        }
+        let mut plan = ResetPlan { leases: Vec::new(), left: BTreeMap::new(), repeats: Count::default() };
+        let mut areas = Vec::new();
+        for key in chosen {
+            match look.lease(&key).and_then(|row| fitting(row, wanted).map(|()| row)) {
+                Ok(row) => plan.leases.push(plan_lease(row, wanted, &mut areas)),
+                Err(error) if wanted.leases.is_some() => return Err(error),
+                Err(error) => drop(plan.left.insert(key, error.to_string())),
+            }
+        }
+        let held = |reset: &&LeaseReset| {
+            reset.owner.is_some() && look.rows.get(&reset.lease).is_none_or(|row| !look.expired(row, self.failover))
+        };
+        if let Some(held) = plan.leases.iter().find(held).filter(|_| !wanted.force) {
+            let owner = held.owner.as_ref().map(ToString::to_string).unwrap_or_default();
+            return Err(MendError::refused(format!(
+                "lease {} is held by {owner}: stop the workers first, or add --force, which takes the leases from them",
+                held.lease
+            )));
+        }
+        let back = plan.leases.iter().flat_map(|reset| reset.moves.values());
+        if back.into_iter().any(|moves| matches!(moves, Moves::Back | Moves::Unclear)) {
+            let (delivered, complete) = self.delivered().await?;
+            plan.repeats = count(&delivered, &areas, complete);
+        } else {
+            plan.repeats.at_most = Some(0);
+        }
+        Ok(plan)
+    }
+
+    /// Resets one lease of a plan. The answer is the row afterwards.
+    pub async fn reset(&self, reset: &LeaseReset) -> Result<LeaseRow, MendError> {
+        let mut before: Option<LeaseRow> = None;
+        for tries in 1..=TRIES * 2 {
+            let row = self.row(&reset.lease).await?;
+            if let Some(before) = before.filter(|before| before.generation < row.generation) {
+                // An earlier copy of the write, whose answer was unclear.
+                let same = row.generation.0 == before.generation.0 + 1 && row.start == reset.start;
+                return if same { Ok(row) } else { Err(MendError::refused("somebody else has reset it meanwhile")) };
+            }
+            let row = self.finish(row).await?;
+            let write = write::reset(&Reset {
+                row: &row,
+                destination: reset.destination.as_ref(),
+                to: &reset.to,
+                start: reset.start,
+            });
+            match self.table.write(&write).await {
+                Ok(row) => return Ok(row),
+                // A worker has moved it: look again.
+                Err(CommitError::Refused { now: Some(_), .. }) => pause(1).await,
+                Err(error) if super::passes(&error) => pause(tries).await,
+                Err(error) => return Err(error.into()),
+            }
+            before = Some(row);
+        }
+        let cause = format!("lease {} changes faster than it can be reset: stop its worker", reset.lease);
+        Err(MendError::Unavailable { cause })
+    }
+}
+
+/// Why a lease cannot go there.
+fn fitting(row: &LeaseRow, wanted: &Wanted<'_>) -> Result<(), MendError> {
+    if row.ended() && matches!(wanted.to, To::Latest(_)) {
+        return Err(MendError::refused(format!("the shard of lease {} is finished: nothing comes after it", row.key)));
+    }
+    let Some(chosen) = wanted.destination else { return Ok(()) };
+    if !row.destinations.contains_key(chosen) {
+        return Err(MendError::refused(format!("lease {} has no destination {chosen}", row.key)));
+    }
+    // `spStart` is one a lease: it must not change under another destination that still begins with it.
+    let other = row.destinations.iter().find(|(id, at)| *id != chosen && at.at == Position::TrimHorizon);
+    match other.filter(|_| row.start != wanted.to.start()) {
+        None => Ok(()),
+        Some((id, _)) => Err(MendError::refused(format!(
+            "destination {id} of lease {} has not begun: reset all of them together",
+            row.key
+        ))),
+    }
+}
+
+fn plan_lease(row: &LeaseRow, wanted: &Wanted<'_>, areas: &mut Vec<Area>) -> LeaseReset {
+    let mut moves = BTreeMap::new();
+    let mut pending = BTreeSet::new();
+    for (id, position) in &row.destinations {
+        pending.extend(position.pending.as_ref().map(|pending| pending.cid));
+        if wanted.destination.is_some_and(|one| one != id) {
+            continue;
+        }
+        let way = way(row, position, wanted.to);
+        moves.insert(id.clone(), way);
+        if matches!(way, Moves::Back | Moves::Unclear) {
+            areas.push(Area {
+                lease: row.key.clone(),
+                destination: id.clone(),
+                generation: row.generation,
+                reached: position.reached().clone(),
+                floor: match wanted.to {
+                    To::Latest(instant) | To::Since(instant) => Floor::Since(*instant),
+                    To::Horizon | To::At(_) => Floor::After(wanted.to.position()),
+                },
+            });
+        }
+    }
+    LeaseReset {
+        lease: row.key.clone(),
+        owner: row.owner.clone(),
+        destination: wanted.destination.cloned(),
+        to: wanted.to.position(),
+        start: wanted.to.start(),
+        moves,
+        pending,
+    }
+}
+
+/// Which way a position moves, what is pending being finished first.
+fn way(row: &LeaseRow, position: &DestinationPosition, to: &To) -> Moves {
+    let reached = position.reached();
+    let begins = *reached == Position::TrimHorizon;
+    match to {
+        To::Horizon if begins && row.start.is_none() => Moves::Stays,
+        To::Horizon => Moves::Back,
+        To::Latest(_) => Moves::Ahead,
+        To::At(position) => match position.cmp(reached) {
+            std::cmp::Ordering::Less => Moves::Back,
+            std::cmp::Ordering::Equal => Moves::Stays,
+            std::cmp::Ordering::Greater => Moves::Ahead,
+        },
+        To::Since(instant) => {
+            let arrival = if begins { row.start.or(Some(Millis(0))) } else { position.arrival };
+            // A pending commit ends later than `at`, whose arrival this is.
+            match arrival.filter(|_| position.pending.is_none() && *reached != Position::ShardEnd) {
+                None => Moves::Unclear,
+                Some(arrival) if arrival == *instant && begins => Moves::Stays,
+                Some(arrival) if arrival < *instant => Moves::Ahead,
+                Some(_) => Moves::Back,
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `standpipe leases reset`: what will repeat and what will be skipped is said first, then the leases move.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use serde::Serialize;
+use standpipe_config::units::StartPosition;
+use standpipe_flow::Millis;
+use standpipe_lease::mend::{Count, LeaseReset, Moves, ResetPlan, To, Wanted};
+
+use super::{Consented, cells, consent, outcome};
+use crate::args::Output;
+use crate::args::leases::{Place, Reset};
+use crate::exit::Exit;
+use crate::terminal::{self, counted, grouped};
+
+/// As for `release`.
+const FAILOVERS: f64 = 1.1;
+
+#[derive(Serialize)]
+struct Report {
+    outcome: &'static str,
+    to: String,
+    /// Records that are delivered again; `at_most` is null where nobody knows.
+    repeats: Repeats,
+    /// Whether records are skipped; how many is in the stream alone.
+    skips: bool,
+    leases: Vec<Lease>,
+    left: Vec<Left>,
+}
+
+#[derive(Serialize)]
+struct Repeats {
+    at_least: u64,
+    at_most: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Lease {
+    lease: String,
+    owner: Option<String>,
+    destinations: std::collections::BTreeMap<String, &'static str>,
+    finished_first: Vec<String>,
+    generation: Option<u64>,
+    failed: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Left {
+    lease: String,
+    reason: String,
+}
+
+pub async fn run(args: Reset) -> Result<Exit> {
+    let super::Tables { mend, now } = super::tables(&args.of).await?;
+    let to = to(&args.to, now);
+    super::say_watching(&args.of, &mend, "whether workers hold the leases");
+    let look = mend.look(mend.failover.mul_f64(FAILOVERS)).await?;
+    let leases: BTreeSet<_> = args.leases.iter().cloned().collect();
+    let wanted = Wanted {
+        leases: (!args.all).then_some(&leases),
+        destination: args.destination.as_ref(),
+        to: &to,
+        force: args.force,
+    };
+    let plan = mend.plan_reset(&look, &wanted).await?;
+    let human = args.of.report.output == Output::Human;
+    if human {
+        terminal::out(&told(&plan, &to))?;
+    }
+    let go = !plan.leases.is_empty() && consent(&args.consent, "Reset?")? == Consented::Go;
+    let mut leases = Vec::new();
+    let mut failed = 0;
+    for reset in &plan.leases {
+        let mut lease = lease(reset);
+        if go {
+            match mend.reset(reset).await {
+                Ok(row) => lease.generation = Some(row.generation.0),
+                Err(error) => {
+                    terminal::err(&format!("{}: {error}\n", reset.lease));
+                    lease.failed = Some(error.to_string());
+                    failed += 1;
+                }
+            }
+        }
+        leases.push(lease);
+    }
+    let done = leases.len() - failed;
+    if human && go {
+        terminal::out(&format!("reset {}\n", counted(done as u64, "lease")))?;
+    }
+    if !human {
+        let left = plan.left.iter().map(|(lease, why)| Left { lease: lease.to_string(), reason: why.clone() });
+        let Count { at_least, at_most } = plan.repeats;
+        super::super::json(&Report {
+            outcome: outcome(args.consent.dry_run, go),
+            to: place(&to),
+            repeats: Repeats { at_least, at_most },
+            skips: any(&plan, &[Moves::Ahead, Moves::Unclear]),
+            leases,
+            left: left.collect(),
+        })?;
+    }
+    Ok(match (failed, done) {
+        (0, _) => Exit::Ok,
+        (_, 0) => Exit::Failed,
+        _ => Exit::Partly,
+    })
+}
+
+/// `now` is when the command began.
+fn to(place: &Place, now: Millis) -> To {
+    match place {
+        Place::After(position) => To::At(position.clone()),
+        Place::Start(StartPosition::TrimHorizon) => To::Horizon,
+        Place::Start(StartPosition::Latest) => To::Latest(now),
+        Place::Start(StartPosition::At(at)) => To::Since(Millis(u64::try_from(*at).unwrap_or(0))),
+        Place::Start(StartPosition::Ago(ago)) => {
+            let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+            To::Since(Millis(now.0.saturating_sub(ago)))
+        }
+    }
+}
+
+fn place(to: &To) -> String {
+    match to {
+        To::Horizon => "the oldest record that the stream holds".to_owned(),
+        To::Latest(now) => format!("what arrives after {}", cells::instant(*now)),
+        To::Since(instant) => format!("what arrived since {}", cells::instant(*instant)),
+        To::At(position) => format!("the record after {position}"),
+    }
+}
+
+fn any(plan: &ResetPlan, ways: &[Moves]) -> bool {
+    plan.leases.iter().flat_map(|reset| reset.moves.values()).any(|moves| ways.contains(moves))
+}
+
+fn told(plan: &ResetPlan, to: &To) -> String {
+    let mut text = format!("{} to {}\n", counted(plan.leases.len() as u64, "lease"), place(to));
+    for reset in &plan.leases {
+        let moves: Vec<String> = reset.moves.iter().map(|(id, moves)| format!("{id} {}", way(*moves))).collect();
+        text.push_str(&format!(
+            "  {}: {}",
+            reset.lease,
+            if moves.is_empty() { "begins there".into() } else { moves.join(", ") }
+        ));
+        if let Some(owner) = &reset.owner {
+            text.push_str(&format!("; {owner} loses it"));
+        }
+        if !reset.pending.is_empty() {
+            let cids: Vec<String> = reset.pending.iter().map(ToString::to_string).collect();
+            text.push_str(&format!("; commit {} is published first", cids.join(", ")));
+        }
+        text.push('\n');
+    }
+    for (lease, why) in &plan.left {
+        text.push_str(&format!("  {lease}: left as it is: {why}\n"));
+    }
+    if any(plan, &[Moves::Back, Moves::Unclear]) {
+        text.push_str(&format!("repeats {}, as far as the stream still holds them\n", records(&plan.repeats)));
+    }
+    if any(plan, &[Moves::Ahead]) {
+        text.push_str("skips an unknown number of records: what lies between is delivered to nobody\n");
+    }
+    text
+}
+
+fn way(moves: Moves) -> &'static str {
+    match moves {
+        Moves::Stays => "stays",
+        Moves::Back => "goes back",
+        Moves::Ahead => "skips ahead",
+        Moves::Unclear => "goes there",
+    }
+}
+
+fn records(count: &Count) -> String {
+    match (count.at_least, count.at_most) {
+        (least, Some(most)) if least == most => counted(least, "record"),
+        (least, Some(most)) => format!("{} to {}", grouped(least), counted(most, "record")),
+        (0, None) => "an unknown number of records".to_owned(),
+        (least, None) => format!("at least {}", counted(least, "record")),
+    }
+}
+
+fn lease(reset: &LeaseReset) -> Lease {
+    let word = |moves: Moves| match moves {
+        Moves::Stays => "stays",
+        Moves::Back => "back",
+        Moves::Ahead => "ahead",
+        Moves::Unclear => "unclear",
+    };
+    Lease {
+        lease: reset.lease.to_string(),
+        owner: reset.owner.as_ref().map(ToString::to_string),
+        destinations: reset.moves.iter().map(|(id, moves)| (id.to_string(), word(*moves))).collect(),
+        finished_first: reset.pending.iter().map(ToString::to_string).collect(),
+        generation: None,
+        failed: None,
+    }
+}

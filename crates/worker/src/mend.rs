@@ -1,0 +1,25 @@
+//! A pipeline's tables and destinations for `standpipe leases`: put together as a worker's, without a worker.
+//!
+//! Never here: a request.
+
+use standpipe_config::Config;
+use standpipe_config::config::Pipeline;
+use standpipe_lease::mend::Mend;
+use standpipe_lease::{CommitTable, LeaseTable};
+
+use crate::assemble;
+use crate::errors::WorkerError;
+use crate::platform::Platform;
+
+/// What mends the pipeline's leases.
+pub fn mend(config: &Config, pipeline: &Pipeline, platform: &Platform) -> Result<Mend, WorkerError> {
+    let parts = assemble::parts(config, pipeline, platform)?;
+    let table = &pipeline.lease.table;
+    Ok(Mend {
+        table: LeaseTable::new(parts.delivery.clone(), table.clone()),
+        commits: CommitTable::new(parts.delivery, table, platform.clock.clone()),
+        destinations: parts.destinations.into_iter().map(|one| (one.id, one.destination)).collect(),
+        clock: platform.clock.clone(),
+        failover: pipeline.lease.failover,
+    })
+}
