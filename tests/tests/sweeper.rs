@@ -55,8 +55,8 @@ async fn deployment(emulator: &Arc<Emulator>, clock: Arc<SimClock>, table: &str)
 
 impl Deployment {
     /// Stages a batch of one shard and leaves its upload open.
-    async fn stage(&self, number: u64) -> (Batch, Receipt) {
-        let mut batch = conformance::batch(3);
+    async fn stage(&self, number: u64) -> (Arc<Batch>, Receipt) {
+        let mut batch = Arc::unwrap_or_clone(conformance::batch(3));
         batch.shards.truncate(1);
         batch.shards[0].range.fence = Fence {
             lease: LeaseKey::new(format!("shardId-{number:012}")),
@@ -64,6 +64,7 @@ impl Deployment {
             tenure: Tenure([number as u8; 16]),
             generation: Default::default(),
         };
+        let batch = Arc::new(batch);
         let cid = CommitId::new(batch.cut_at, self.sweeper.fingerprint, number << 8);
         let staged = self.sweeper.s3.stage(cid, &batch).await.expect("the bucket is there");
         let receipt = conformance::receipt(cid, &batch, staged);

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use serde::ser::{Serialize, Serializer};
-use standpipe_flow::{LeaseKey, Millis, Record, RejectedRecord};
+use standpipe_flow::{Millis, RejectedRecord};
 
 /// `error-output-type` of a record that does not become a row.
 pub(crate) const FORMAT_CONVERSION_FAILED: &str = "format-conversion-failed";
@@ -43,26 +43,6 @@ pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
     };
     written.expect("strings and numbers have JSON, and a vector takes every byte");
     out.push(b'\n');
-}
-
-/// Rejects `record` as one that cannot be converted. Conversion is tried once: it would fail again.
-pub(crate) fn conversion_failed(
-    lease: &LeaseKey,
-    record: &Record,
-    code: &'static str,
-    message: String,
-) -> Box<RejectedRecord> {
-    Box::new(RejectedRecord {
-        output_type: FORMAT_CONVERSION_FAILED,
-        code: code.to_owned(),
-        message,
-        attempts: 1,
-        arrival: record.arrival,
-        lease: lease.clone(),
-        sequence: record.sequence.clone(),
-        sub: record.sub,
-        data: record.data.clone(),
-    })
 }
 
 #[derive(serde::Serialize)]

@@ -27,4 +27,4 @@ pub use compress::Compression;
 pub use encode::{Delimiter, Encode, EncodeError, Encoded, EncodedObject, Format, Stopped, encode_all};
 pub use failed::error_line;
 pub use parts::PART_BYTES;
-pub use schema::{Column, ColumnType, Columns, Inference, SchemaError, infer};
+pub use schema::{Column, ColumnType, Columns, Inference, Inferring, SchemaError, Widening};

@@ -20,7 +20,7 @@ use standpipe_flow::{LeaseKey, Record, RejectedRecord};
 
 use crate::column::{Cost, FieldBuilders};
 use crate::encode::{Encode, EncodeError, Encoded};
-use crate::failed::conversion_failed;
+use crate::failed::FORMAT_CONVERSION_FAILED;
 use crate::fault::Fault;
 use crate::json::{Cursor, Kind, documents};
 use crate::parts::Parts;
@@ -145,7 +145,8 @@ impl Encode for Rows {
             return Ok(());
         }
         if let Err(fault) = self.push_record(&record.data) {
-            return Err(conversion_failed(lease, record, fault.code(), fault.message()));
+            let of = (lease, record);
+            return Err(Box::new(RejectedRecord::of(of, FORMAT_CONVERSION_FAILED, fault.code(), fault.message())));
         }
         self.records += 1;
         if self.rows >= self.limits.batch_rows || self.bytes >= self.limits.batch_bytes {

@@ -16,7 +16,7 @@ use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 mod infer;
 mod parse;
 
-pub use infer::{Inference, infer};
+pub use infer::{Inference, Inferring, Widening};
 pub use parse::SchemaError;
 
 /// Levels of types within types: `array<int>` has two. Each costs Parquet a level of every value below it.

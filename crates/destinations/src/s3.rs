@@ -167,7 +167,7 @@ impl Destination for S3 {
         requests::probe(&self.client, &self.settings.bucket).await
     }
 
-    async fn stage(&self, cid: CommitId, batch: &Batch) -> Result<Staged, DeliveryError> {
+    async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
         stage::batch(self, cid, batch).await
     }
 

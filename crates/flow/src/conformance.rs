@@ -8,6 +8,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
@@ -256,7 +257,7 @@ async fn join<A, B>(first: impl Future<Output = A>, second: impl Future<Output =
 
 /// A batch over two shards with so many records each, JSON objects that every format takes; without records it ends its
 /// shards.
-pub fn batch(records_per_shard: usize) -> Batch {
+pub fn batch(records_per_shard: usize) -> Arc<Batch> {
     let shard = |index: u64| {
         let lease = LeaseKey::new(format!("shardId-{index:012}"));
         let record = |n: usize| Record {
@@ -292,7 +293,8 @@ pub fn batch(records_per_shard: usize) -> Batch {
         let chunks = if chunk.records.is_empty() { Vec::new() } else { vec![chunk] };
         BatchShard { range, chunks }
     };
-    Batch { destination: DestinationId::new("conformance"), cut_at: CUT_AT, shards: (0..2).map(shard).collect() }
+    let shards = (0..2).map(shard).collect();
+    Arc::new(Batch { destination: DestinationId::new("conformance"), cut_at: CUT_AT, shards })
 }
 
 fn error_object(ordinal: u32) -> ExtraObject {

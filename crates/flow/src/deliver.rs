@@ -1,6 +1,7 @@
 //! The contract of a destination: `batch -> stage -> commit -> publish`.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use crate::batch::Batch;
 use crate::clock::Millis;
 use crate::lease::LeaseKey;
 use crate::receipt::{CommitId, Output, OutputKind, Receipt};
+use crate::record::Record;
 use crate::sequence::SequenceNumber;
 
 /// How a destination is brought to exactly once, or as near as it allows.
@@ -55,6 +57,28 @@ pub struct RejectedRecord {
     pub sub: u64,
     /// The record's bytes, as they were read.
     pub data: Bytes,
+}
+
+impl RejectedRecord {
+    /// A record that was tried once: another try would end in the same way.
+    pub fn of(
+        (lease, record): (&LeaseKey, &Record),
+        output_type: &'static str,
+        code: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            output_type,
+            code: code.into(),
+            message: message.into(),
+            attempts: 1,
+            arrival: record.arrival,
+            lease: lease.clone(),
+            sequence: record.sequence.clone(),
+            sub: record.sub,
+            data: record.data.clone(),
+        }
+    }
 }
 
 /// Outputs that are durable and invisible, and the records that are in none of them.
@@ -140,8 +164,9 @@ pub trait Destination: Debug + Send + Sync + 'static {
     async fn probe(&self) -> Result<(), DeliveryError>;
 
     /// Encodes the batch and puts it where no reader sees it. On an error nothing of it may remain that costs money,
-    /// as far as the destination answers. Cancel-safe in that a dropped call leaves only invisible outputs.
-    async fn stage(&self, cid: CommitId, batch: &Batch) -> Result<Staged, DeliveryError>;
+    /// as far as the destination answers. Cancel-safe in that a dropped call leaves only invisible outputs. The batch is
+    /// shared: what encodes it on other threads copies no record.
+    async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError>;
 
     /// Stages one further object of the same commit: error and backup objects, for every kind of destination.
     async fn stage_extra(&self, cid: CommitId, object: &ExtraObject)

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod commit;
 pub mod conformance;
 pub mod deliver;
+pub mod hash;
 pub mod holding;
 pub mod lease;
 pub mod offload;

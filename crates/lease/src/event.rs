@@ -83,6 +83,13 @@ pub enum Command {
         /// The acquisition.
         tenure: Tenure,
     },
+    /// As `Release`, and leave the lease to others for five failover times: it cannot be read here.
+    LetGo {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+    },
     /// Every record of the shard is finalized at SHARD_END at a destination. If that is so at all of them, the
     /// checkpoint is moved at once, the lease given back, and [`LostReason::Ended`] told.
     Ended {

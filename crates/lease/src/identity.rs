@@ -9,6 +9,7 @@
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use standpipe_flow::hash::hash128;
 use standpipe_flow::{CommitError, DestinationId, Millis};
 
 use crate::client::classify;
@@ -156,28 +157,6 @@ impl CommitTable {
         let output = request.send().await.map_err(|error| classify(&error))?;
         Ok(output.attributes.into_iter().flatten().collect())
     }
-}
-
-/// 64 well mixed bits of [`hash128`] (the finalizer is MurmurHash3's fmix64: orders drawn from it look random).
-pub(crate) fn hash64(parts: &[&[u8]]) -> u64 {
-    let hash = hash128(parts);
-    let mut hash = (hash >> 64) as u64 ^ hash as u64;
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
-}
-
-/// FNV-1a over the parts, each closed by its length, 128 bits. It tells apart; it keeps no secret.
-pub(crate) fn hash128(parts: &[&[u8]]) -> u128 {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let mut hash = OFFSET;
-    let mut add = |byte: u8| hash = (hash ^ u128::from(byte)).wrapping_mul(PRIME);
-    for part in parts {
-        part.iter().copied().for_each(&mut add);
-        (part.len() as u64).to_be_bytes().into_iter().for_each(&mut add);
-    }
-    hash
 }
 
 #[cfg(test)]

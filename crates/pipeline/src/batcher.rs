@@ -128,11 +128,23 @@ impl<S> Batcher<S> {
         Ok(())
     }
 
-    /// The shard is read to its end: it is cut as soon as it may be, with or without records.
-    pub fn end(&mut self, lease: &LeaseKey, tenure: Tenure) {
-        if let Some(buffer) = self.shards.get_mut(lease).filter(|buffer| buffer.tenure == tenure) {
-            buffer.ended = true;
+    /// The shard is read to its end, the last record being the one at `at`: it is cut as soon as it may be, with or
+    /// without records. Refused, without effect, if something before `at` was never buffered.
+    pub fn end(&mut self, lease: &LeaseKey, tenure: Tenure, at: &Position) -> Result<(), Invariant> {
+        let Some(buffer) = self.shards.get_mut(lease).filter(|buffer| buffer.tenure == tenure) else {
+            return Err(Invariant::I9);
+        };
+        if buffer.next != *at {
+            return Err(Invariant::I15);
         }
+        buffer.ended = true;
+        Ok(())
+    }
+
+    /// Where the next chunk of the shard must begin; `None` if no more is to come, or none is awaited.
+    pub fn next(&self, lease: &LeaseKey, tenure: Tenure) -> Option<&Position> {
+        let buffer = self.shards.get(lease).filter(|buffer| buffer.tenure == tenure && !buffer.ended)?;
+        (buffer.next != Position::ShardEnd).then_some(&buffer.next)
     }
 
     /// What is buffered of the shard is cut as soon as it may be.

@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 use crate::batcher::{Batcher, Cut};
 use crate::budget::{Budget, Share};
 use crate::effects::Context;
+use crate::invariant::Invariant;
 use crate::metrics::{At, Metrics};
 use crate::protocol::{Effect, Event, Note, Protocol};
 use crate::shard::Arrived;
@@ -48,6 +49,18 @@ pub enum Notice {
         /// The acquisition.
         tenure: Tenure,
         /// Which start of the reader ended.
+        epoch: u64,
+        /// Where the last chunk ended that it handed on: what has not come by then is missing (I15).
+        at: Position,
+    },
+    /// The reader was stopped, because it was stuck or had died: answered by an order to read on from where its chunks
+    /// end, unless there is a newer one.
+    Stumbled {
+        /// The lease.
+        lease: LeaseKey,
+        /// The acquisition.
+        tenure: Tenure,
+        /// Which start of the reader it was.
         epoch: u64,
     },
     /// Reading has stopped: deliver what is buffered, finalize, then answer. The answer is dropped if the lease is lost.
@@ -177,8 +190,8 @@ impl Delivery {
                 biased;
                 notice = notices.recv() => match notice {
                     Some(notice) => {
-                        // What was read before is part of what is drained, and a shard's end must not overtake it (I15).
-                        if matches!(notice, Notice::Drain { .. } | Notice::ShardEnd { .. }) {
+                        // What was read before is part of what is drained, and a reader's end must not overtake it (I15).
+                        if !matches!(notice, Notice::Taken { .. } | Notice::Lost { .. }) {
                             while let Ok(arrived) = chunks.try_recv() {
                                 delivery.arrived(arrived);
                             }
@@ -237,9 +250,21 @@ impl Loop {
                 self.close(&lease, tenure);
                 self.step(Event::Lost { lease, tenure });
             }
-            Notice::ShardEnd { lease, tenure, epoch } => {
+            Notice::ShardEnd { lease, tenure, epoch, at } => {
+                if self.epochs.get(&lease) == Some(&(tenure, epoch))
+                    && let Err(broken) = self.batcher.end(&lease, tenure, &at)
+                {
+                    self.breach(
+                        &lease,
+                        broken,
+                        "a shard ended before everything of it was buffered; reading on from there",
+                    );
+                    self.read_on(lease, tenure);
+                }
+            }
+            Notice::Stumbled { lease, tenure, epoch } => {
                 if self.epochs.get(&lease) == Some(&(tenure, epoch)) {
-                    self.batcher.end(&lease, tenure);
+                    self.read_on(lease, tenure);
                 }
             }
             Notice::Drain { lease, tenure, drained } => {
@@ -267,16 +292,33 @@ impl Loop {
             return;
         } // void: the reader was started anew
         let lease = chunk.lease.clone();
+        self.context.holdings.read(&lease, chunk.data_bytes() as u64);
         if let Err(broken) = self.batcher.push(chunk, share, self.context.clock.elapsed()) {
-            debug_assert!(false, "{} is broken by a chunk of {lease}", broken.id());
-            self.context.metrics.invariant_violations.get_or_create(&self.context.at.why(broken.id())).inc();
-            error!(shard = %lease, invariant = broken.id(), "what was read does not continue what is buffered; reading anew");
+            self.breach(&lease, broken, "what was read does not continue what is buffered; reading anew");
             if let Some((tenure, _)) = self.epochs.get(&lease).copied() {
                 self.step(Event::Lost { lease: lease.clone(), tenure });
                 self.close(&lease, tenure);
                 self.order(Order::WalkAway { lease, tenure });
             }
         }
+    }
+
+    fn breach(&self, lease: &LeaseKey, broken: Invariant, what: &str) {
+        self.context.metrics.invariant_violations.get_or_create(&self.context.at.why(broken.id())).inc();
+        error!(shard = %lease, invariant = broken.id(), what, "an invariant is broken");
+    }
+
+    /// Starts the reader of a shard anew where what is buffered ends. Nothing that came before is void.
+    fn read_on(&mut self, lease: LeaseKey, tenure: Tenure) {
+        let Some(from) = self.batcher.next(&lease, tenure).cloned() else { return };
+        let epoch = self.new_epoch(&lease, tenure);
+        self.order(Order::Read { lease, tenure, from, epoch });
+    }
+
+    fn new_epoch(&mut self, lease: &LeaseKey, tenure: Tenure) -> u64 {
+        self.next_epoch += 1;
+        self.epochs.insert(lease.clone(), (tenure, self.next_epoch));
+        self.next_epoch
     }
 
     fn cut_what_is_due(&mut self) {
@@ -287,6 +329,7 @@ impl Loop {
             let Some(cut) = self.batcher.cut(now, self.budget.pressure(), ready) else { break };
             self.begin(cut, now);
         }
+        // Here alone: whatever settles a lease, this runs before the loop waits again.
         self.answer_drains();
         let metrics = &self.context.metrics;
         metrics.buffer_bytes.get_or_create(&self.context.at).set(self.batcher.bytes() as i64);
@@ -346,7 +389,6 @@ impl Loop {
         if let Some(lease) = finalized {
             self.after_finalized(&lease);
         }
-        self.answer_drains();
         let pending = self.protocol.attempts() as i64;
         self.context.metrics.publish_pending.get_or_create(&self.context.at).set(pending);
     }
@@ -437,9 +479,7 @@ impl Loop {
     }
 
     fn read(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
-        self.next_epoch += 1;
-        let epoch = self.next_epoch;
-        self.epochs.insert(lease.clone(), (tenure, epoch));
+        let epoch = self.new_epoch(&lease, tenure);
         self.ending.remove(&lease);
         self.batcher.open(lease.clone(), tenure, from.clone());
         if from == Position::ShardEnd {
@@ -522,3 +562,6 @@ fn label(note: Note) -> &'static str {
         Note::Adopted => "adopted",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,7 +119,7 @@ impl Context {
         }
     }
 
-    async fn stage_once(&self, cid: CommitId, batch: &Batch) -> Result<standpipe_flow::Staged, DeliveryError> {
+    async fn stage_once(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<standpipe_flow::Staged, DeliveryError> {
         let mut staged = match self.destination.stage(cid, batch).await {
             Ok(staged) => staged,
             Err(DeliveryError::Reject { cause }) => standpipe_flow::Staged {

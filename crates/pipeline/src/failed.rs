@@ -64,18 +64,7 @@ fn cut(records: Vec<&RejectedRecord>) -> Vec<Vec<&RejectedRecord>> {
 
 /// A batch that a destination refuses as a whole becomes error records, every one with the same reason.
 pub fn reject_all(batch: &Batch, output_type: &'static str, code: &str, message: &str) -> Vec<RejectedRecord> {
-    let rejected = |(lease, record): (&standpipe_flow::LeaseKey, &standpipe_flow::Record)| RejectedRecord {
-        output_type,
-        code: code.to_owned(),
-        message: message.to_owned(),
-        attempts: 1,
-        arrival: record.arrival,
-        lease: lease.clone(),
-        sequence: record.sequence.clone(),
-        sub: record.sub,
-        data: record.data.clone(),
-    };
-    batch.records_with_lease().map(rejected).collect()
+    batch.records_with_lease().map(|of| RejectedRecord::of(of, output_type, code, message)).collect()
 }
 
 /// The text of an incident: which outputs of a commit were lost while others were visible, and the ranges whose records

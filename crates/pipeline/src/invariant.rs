@@ -1,5 +1,6 @@
-//! What must always hold, by the ids of `docs/decisions/commit-protocol.md`. A breach panics in tests and simulation;
-//! in production it is counted (`standpipe_invariant_violations_total{id}`) and logged, and the caller refuses the step.
+//! What must always hold, by the ids of `docs/decisions/commit-protocol.md`. A breach is
+//! counted (`standpipe_invariant_violations_total`) and logged, and the caller refuses the step; both rings of the
+//! simulation demand that the count is 0.
 
 /// The invariants that are checked while running. The others are asserted in the pure protocol, or checked from
 /// outside by the simulation.

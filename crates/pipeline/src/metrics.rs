@@ -80,10 +80,24 @@ metrics! {
     source_errors: Why => Counter, "source_errors";
     /// How far the last read was behind the newest record of its shard, in seconds
     source_lag_seconds: OfShard => Seconds, "source_lag_seconds";
+    /// How long the present read of a shard is under way, in seconds; 0 while its reader waits for memory
+    shard_read_age_seconds: OfShard => Seconds, "shard_read_age_seconds";
+    /// Readers that were started anew because a read was stuck or the reader had died, by reason
+    read_restarts: Why => Counter, "read_restarts";
+    /// Leases of unfinished shards that no worker owns, as this worker last saw the table
+    leases_unassigned: At => Gauge, "leases_unassigned";
     /// Leases held
     leases_held: At => Gauge, "leases_held";
     /// Leases taken, new or from another worker
     leases_taken: At => Counter, "leases_taken";
+    /// Leases made for shards that had none
+    leases_made: At => Counter, "leases_made";
+    /// Leases deleted because the stream does not keep their shards any more
+    leases_deleted: At => Counter, "leases_deleted";
+    /// Ranges of hash keys that no lease covered in three scans
+    hash_range_holes: At => Counter, "hash_range_holes";
+    /// Whether hash keys are without a lease now; 1 is an alarm
+    hash_range_hole: At => Gauge, "hash_range_hole";
     /// Leases lost, by reason
     lease_lost: Why => Counter, "lease_lost";
     /// Bytes of record data buffered

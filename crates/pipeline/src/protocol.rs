@@ -86,11 +86,6 @@ impl Protocol {
         self.shards.get(lease).is_none_or(|shard| shard.stage == Stage::Ready && shard.previous.is_none())
     }
 
-    /// Whether the shard was given up for a human to look at.
-    pub fn hands_off(&self, lease: &LeaseKey) -> bool {
-        self.shards.get(lease).is_some_and(|shard| shard.stage == Stage::HandsOff)
-    }
-
     /// Attempts under way, commits that takes found included.
     pub fn attempts(&self) -> usize {
         self.attempts.len()

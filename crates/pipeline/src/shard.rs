@@ -5,12 +5,14 @@
 //! Never here: the lease, delivery, what a shard end means for the children.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use standpipe_flow::{ChildShard, Chunk, Clock, LeaseKey, Millis, Read, ReadError, ShardReader};
+use futures_util::FutureExt;
+use standpipe_flow::{ChildShard, Chunk, Clock, LeaseKey, Millis, Position, Read, ReadError, ShardReader};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::budget::{Budget, Share};
 use crate::metrics::{At, Metrics};
@@ -33,11 +35,18 @@ pub enum ReadEnd {
     ShardEnd {
         /// The shards that go on from it.
         children: Vec<ChildShard>,
+        /// Where the last chunk that was handed on ended, or where reading began (I15).
+        at: Position,
     },
     /// The service says that the shard or its stream does not exist; to be confirmed.
-    Gone,
+    Gone {
+        /// As above.
+        at: Position,
+    },
     /// Nobody takes chunks any more.
     Stopped,
+    /// The reader panicked: a defect. What it had not handed on is read again by the next one.
+    Died,
 }
 
 /// What the reader of a shard has seen: for the lag, and for `run --until caught-up`.
@@ -45,6 +54,9 @@ pub enum ReadEnd {
 pub struct Seen {
     /// When a read last answered ([`Clock::elapsed`]).
     pub read_at: Option<Duration>,
+    /// Since when the present read is under way; `None` while the reader waits for memory, or for delivery to take what
+    /// it read.
+    pub reading_since: Option<Duration>,
     /// MillisBehindLatest of the last answer.
     pub behind: Duration,
     /// Arrival of the newest record read.
@@ -72,8 +84,23 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
     }
 
+    /// How long the present read of a shard has been under way: zero while its reader is held back by the budget, `None`
+    /// without a reader that has begun. A read that fails is over; the next one begins anew.
+    pub fn read_age(&self, lease: &LeaseKey, now: Duration) -> Option<Duration> {
+        let seen = self.get(lease).filter(|seen| !seen.ended)?;
+        Some(seen.reading_since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
+    }
+
     fn note(&self, lease: &LeaseKey, note: impl FnOnce(&mut Seen)) {
         note(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default());
+    }
+
+    fn begins(&self, lease: &LeaseKey, now: Duration) {
+        self.note(lease, |seen| seen.reading_since = Some(now));
+    }
+
+    fn is_over(&self, lease: &LeaseKey) {
+        self.note(lease, |seen| seen.reading_since = None);
     }
 
     fn chunk(&self, lease: &LeaseKey, (behind, newest): (Duration, Option<Millis>), now: Duration) {
@@ -120,29 +147,62 @@ const DENIED_PAUSE: Duration = Duration::from_secs(5);
 /// Every so many failures in a row are said aloud.
 const LOUD_FAILURES: u64 = 5;
 
+/// One start of a reader.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The lease.
+    pub lease: LeaseKey,
+    /// Which start it is ([`crate::deliver::Order::Read`]).
+    pub epoch: u64,
+    /// Where reading goes on from.
+    pub from: Position,
+}
+
 /// Reads a shard until it ends. Dropping the future loses nothing: what was read and not handed on is read again.
 pub async fn read<R: ShardReader>(
-    mut reader: R,
-    of: (LeaseKey, u64),
+    reader: R,
+    of: Reading,
     context: ReadContext,
     chunks: mpsc::Sender<Arrived>,
 ) -> ReadEnd {
-    let (lease, epoch) = of;
+    let lease = of.lease.clone();
+    // Nothing that a panic may leave half done outlives it: the reader dies, the share goes back.
+    let end = AssertUnwindSafe(read_on(reader, of, context, chunks)).catch_unwind().await;
+    end.unwrap_or_else(|_| {
+        error!(shard = %lease, "the reader of a shard panicked");
+        ReadEnd::Died
+    })
+}
+
+async fn read_on<R: ShardReader>(
+    mut reader: R,
+    of: Reading,
+    context: ReadContext,
+    chunks: mpsc::Sender<Arrived>,
+) -> ReadEnd {
+    let Reading { lease, epoch, from: mut at } = of;
     let mut failures = 0u64;
     loop {
         let mut share = context.budget.take(reader.expected_bytes()).await;
-        match reader.next().await {
+        context.progress.begins(&lease, context.clock.elapsed());
+        let answer = reader.next().await;
+        context.progress.is_over(&lease);
+        match answer {
             Ok(Read::Chunk(chunk)) => {
                 failures = 0;
                 share.fit(chunk.memory_bytes);
                 count(&context, &chunk);
                 let seen = (chunk.behind, chunk.records.last().map(|record| record.arrival));
+                let to = chunk.to.clone();
                 if chunks.send(Arrived { chunk, epoch, share }).await.is_err() {
                     return ReadEnd::Stopped;
                 }
+                at = to;
                 // Only now: what is not handed on is not seen.
                 context.progress.chunk(&lease, seen, context.clock.elapsed());
             }
+            // The share goes back first: a reader that waits for more must not keep it from the others.
+            Ok(Read::Heavy) => failures = 0,
             Ok(Read::Empty { behind }) => {
                 failures = 0;
                 context.progress.empty(&lease, behind, context.clock.elapsed());
@@ -150,7 +210,7 @@ pub async fn read<R: ShardReader>(
             }
             Ok(Read::End { children }) => {
                 context.progress.note(&lease, |seen| seen.ended = true);
-                return ReadEnd::ShardEnd { children };
+                return ReadEnd::ShardEnd { children, at };
             }
             Err(ReadError::Again { cause }) => {
                 context.metrics.source_errors.get_or_create(&context.at.why("again")).inc();
@@ -169,7 +229,7 @@ pub async fn read<R: ShardReader>(
             }
             Err(ReadError::Gone { cause }) => {
                 warn!(shard = %lease, error = cause, "the shard does not exist");
-                return ReadEnd::Gone;
+                return ReadEnd::Gone { at };
             }
         }
     }
@@ -184,5 +244,6 @@ fn count(context: &ReadContext, chunk: &Chunk) {
 fn set_lag(context: &ReadContext, lease: &LeaseKey, behind: Duration) {
     context.metrics.source_lag_seconds.get_or_create(&context.at.shard(lease.as_str())).set(behind.as_secs_f64());
 }
-            // The share goes back first: a reader that waits for more must not keep it from the others.
-            Ok(Read::Heavy) => failures = 0,
+
+#[cfg(test)]
+mod tests;

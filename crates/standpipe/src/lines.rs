@@ -71,6 +71,11 @@ impl Lines {
         Ok(Some(line))
     }
 
+    /// The number of the last line, the first being 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Where the last line stood, for messages.
     pub fn place(&self) -> String {
         format!("line {} of {}", self.number, self.name)

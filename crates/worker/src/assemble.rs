@@ -6,6 +6,7 @@ use std::sync::Arc;
 use standpipe_config::config::{self, Config};
 use standpipe_convert::{Columns, Compression, Delimiter, Format};
 use standpipe_destinations::{LostObject, S3, S3Settings};
+use standpipe_flow::hash::hash64;
 use standpipe_flow::{BatchLimits, Destination, DestinationId};
 use standpipe_lease::{Dynamo, LeaseTable};
 use standpipe_source::{PollingSettings, Stream, StreamRef, Unpack};
@@ -90,11 +91,7 @@ fn assemble(
 /// What shapes the bytes, as a short text: receipts say under which shape they were written.
 fn shape(s3: &config::S3) -> String {
     let text = format!("{:?} {:?} {:?} {}", s3.format, s3.compression, s3.record_delimiter, s3.extension);
-    // FNV-1a, 64 bits: it tells shapes apart, it protects nothing.
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+    format!("{:016x}", hash64(&[text.as_bytes()]))
 }
 
 fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Settings, WorkerError> {

@@ -2,6 +2,7 @@
 //!
 //! - [`platform`]: clocks, randomness, threads, the SDK's configuration.
 //! - `startup`, `shutdown`: lists of steps. `worker`: one `select!` a pipeline, with the table of its tasks.
+//! - `watchdog`: a read that is stuck is seen.
 //! - `assemble`: the only match over destination kinds. `sweep`: what crashed workers left open.
 //! - `admin`, [`metrics`]: what is seen from outside.
 
@@ -15,6 +16,8 @@ pub mod platform;
 mod shutdown;
 mod startup;
 mod sweep;
+mod upkeep;
+mod watchdog;
 mod worker;
 
 use std::sync::Arc;

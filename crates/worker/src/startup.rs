@@ -29,6 +29,7 @@ use crate::catalog::Shards;
 use crate::errors::WorkerError;
 use crate::platform::Platform;
 use crate::sweep::Sweeper;
+use crate::watchdog::Watchdog;
 use crate::worker::{Ending, PipelineWorker};
 
 /// Between tries of a step whose service does not answer, and how many there are: about a minute.
@@ -232,6 +233,7 @@ impl Base<'_> {
         let at = At { pipeline: self.pipeline.name.clone(), destination: String::new() };
         drop(metrics.records_possibly_expired.get_or_create(&at));
         drop(metrics.leases_held.get_or_create(&at));
+        ["stuck", "died"].iter().for_each(|why| drop(metrics.read_restarts.get_or_create(&at.why(why))));
         let context = ReadContext {
             budget: self.shared.budget.clone(),
             progress: Arc::new(Progress::default()),
@@ -261,6 +263,7 @@ impl Base<'_> {
             undelivered: false,
             grace: self.shared.grace,
             held: BTreeMap::new(),
+            watchdog: Watchdog::new(self.parts.polling.poll),
             tasks: JoinSet::new(),
         };
         Started { worker, beside }

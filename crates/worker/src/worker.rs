@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | coordinator, heartbeats | told to stop, after everything is released | the pipeline ends | the end of the process |
 //! | delivery loop, one a destination | its notices are closed | never fails | the end of the pipeline |
-//! | reader, one a lease | the shard ends | the shard is gone: confirmed, then its end | loss, hand-over, rewind |
+//! | reader, one a lease | the shard ends | the shard is gone: confirmed, then its end | loss, hand-over, rewind, watchdog |
 //! | drain, one a lease | everything is finalized | the lease is lost | loss |
 //! | children, one a closed shard | their leases exist | tried again | loss |
 //! | sweeper | never | logged | the end of the pipeline |
@@ -32,6 +32,7 @@ use crate::admin::Health;
 use crate::caught_up;
 use crate::errors::WorkerError;
 use crate::shutdown;
+use crate::watchdog::{Verdict, Watchdog};
 
 /// How a pipeline ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,11 +49,25 @@ pub enum Ending {
 pub(crate) struct Held {
     row: LeaseRow,
     fence: Fence,
-    reader: Option<AbortHandle>,
+    reader: Option<Reader>,
     /// Where the delivery loop wants to be read from, until the parents allow it (I11).
     wanted: Option<(Position, u64)>,
     /// On its way out: nothing is read any more.
     leaving: bool,
+    /// On its way out because it cannot be read here.
+    let_go: bool,
+}
+
+impl Held {
+    fn new(row: LeaseRow, fence: Fence) -> Self {
+        Self { row, fence, reader: None, wanted: None, leaving: false, let_go: false }
+    }
+}
+
+/// The task that reads a shard, and which start of the reader it is.
+struct Reader {
+    task: AbortHandle,
+    epoch: u64,
 }
 
 /// What tasks that end tell the loop.
@@ -67,6 +82,7 @@ pub(crate) enum Ended {
         lease: LeaseKey,
         tenure: Tenure,
         epoch: u64,
+        at: Position,
     },
     /// Reads say that the shard is gone, the stream says that it is not.
     StillThere {
@@ -109,6 +125,7 @@ pub(crate) struct PipelineWorker {
     pub undelivered: bool,
     pub grace: Duration,
     pub held: BTreeMap<LeaseKey, Held>,
+    pub watchdog: Watchdog,
     pub tasks: JoinSet<Ended>,
 }
 
@@ -142,6 +159,8 @@ impl PipelineWorker {
                     self.health.alive();
                     self.start_waiting_readers();
                     self.show_lag();
+                    self.show_upkeep();
+                    self.watch_reads();
                     self.look_whether_caught_up();
                 }
             }
@@ -158,8 +177,7 @@ impl PipelineWorker {
                         its checkpoint stands still until it is back, or listed under `retired`");
                 }
                 self.metrics.leases_taken.get_or_create(&self.at).inc();
-                let held =
-                    Held { row: (*row).clone(), fence: fence.clone(), reader: None, wanted: None, leaving: false };
+                let held = Held::new((*row).clone(), fence.clone());
                 if let Some(old) = self.held.insert(row.key.clone(), held) {
                     stop_reader(&old);
                     self.notify(Notice::Lost { lease: row.key.clone(), tenure: old.fence.tenure });
@@ -204,7 +222,9 @@ impl PipelineWorker {
         if let Some(held) = self.held.remove(lease) {
             stop_reader(&held);
             self.context.progress.forget(lease);
+            self.watchdog.forget(lease);
             self.metrics.source_lag_seconds.remove(&self.at.shard(lease.as_str()));
+            self.metrics.shard_read_age_seconds.remove(&self.at.shard(lease.as_str()));
             self.notify(Notice::Lost { lease: lease.clone(), tenure });
         }
         self.metrics.leases_held.get_or_create(&self.at).set(self.held.len() as i64);
@@ -272,6 +292,47 @@ impl PipelineWorker {
         self.metrics.checkpoint_held_back.get_or_create(&self.at).set(held_back);
     }
 
+    /// A read that does not come back is given up, and begun anew; see [`crate::watchdog`].
+    fn watch_reads(&mut self) {
+        let now = self.context.clock.elapsed();
+        let mut stuck = Vec::new();
+        for (lease, held) in &self.held {
+            let Some(reader) = &held.reader else { continue };
+            let age = self.context.progress.read_age(lease, now).unwrap_or_default();
+            self.metrics.shard_read_age_seconds.get_or_create(&self.at.shard(lease.as_str())).set(age.as_secs_f64());
+            if age >= self.watchdog.limit {
+                stuck.push((lease.clone(), held.fence.tenure, reader.epoch));
+            }
+        }
+        for (lease, tenure, epoch) in stuck {
+            self.stumbled(lease, tenure, epoch, "stuck");
+        }
+        let unassigned = self.leases.rows().leases.values().filter(|row| row.owner.is_none() && !row.ended()).count();
+        self.metrics.leases_unassigned.get_or_create(&self.at).set(unassigned as i64);
+    }
+
+    /// A reader is stuck, or has died: another is started where it stood, or its lease is let go.
+    fn stumbled(&mut self, lease: LeaseKey, tenure: Tenure, epoch: u64, why: &'static str) {
+        let Some(held) = self.held.get_mut(&lease).filter(|held| !held.leaving) else { return };
+        stop_reader(held);
+        held.reader = None;
+        self.metrics.read_restarts.get_or_create(&self.at.why(why)).inc();
+        match self.watchdog.stumbled(&lease, self.context.clock.elapsed()) {
+            Verdict::ReadOn => {
+                warn!(shard = %lease, why, "a read did not come to its end: reading on with a new reader");
+                self.context.progress.forget(&lease);
+                self.notify(Notice::Stumbled { lease, tenure, epoch });
+            }
+            Verdict::LetGo => {
+                error!(shard = %lease, why, "a read did not come to its end again: letting the lease go, for another worker to try");
+                self.leave(&lease);
+                if let Some(held) = self.held.get_mut(&lease) {
+                    held.let_go = true;
+                }
+            }
+        }
+    }
+
     /// `run --until caught-up`: asks, beside everything else, whether the end has come.
     fn look_whether_caught_up(&mut self) {
         let Some(until) = self.until.filter(|_| !self.looking) else { return };
@@ -310,10 +371,11 @@ impl PipelineWorker {
         let from = ReadFrom { shard, lease: lease.clone(), tenure, position, pinned, unpack };
         let reader = self.stream.reader(from, self.polling);
         let (context, chunks, lease) = (self.context.clone(), self.chunks.clone(), lease.clone());
-        held.reader = Some(self.tasks.spawn(async move {
-            let end = shard::read(reader, (lease.clone(), epoch), context, chunks).await;
+        let task = self.tasks.spawn(async move {
+            let end = shard::read(reader, of, context, chunks).await;
             Ended::Reader { lease, tenure, epoch, end }
-        }));
+        });
+        held.reader = Some(Reader { task, epoch });
     }
 
     pub(crate) fn ended(&mut self, ended: Ended) {
@@ -323,13 +385,16 @@ impl PipelineWorker {
                     held.reader = None;
                 }
                 match end {
-                    ReadEnd::ShardEnd { children } => self.make_children(lease, tenure, epoch, Some(children)),
-                    ReadEnd::Gone => self.make_children(lease, tenure, epoch, None),
+                    ReadEnd::ShardEnd { children, at } => {
+                        self.make_children((lease, tenure, epoch, at), Some(children));
+                    }
+                    ReadEnd::Gone { at } => self.make_children((lease, tenure, epoch, at), None),
+                    ReadEnd::Died => self.stumbled(lease, tenure, epoch, "died"),
                     ReadEnd::Stopped => {}
                 }
             }
-            Ended::Children { lease, tenure, epoch } if self.is_held(&lease, tenure) => {
-                self.notify(Notice::ShardEnd { lease, tenure, epoch });
+            Ended::Children { lease, tenure, epoch, at } if self.is_held(&lease, tenure) => {
+                self.notify(Notice::ShardEnd { lease, tenure, epoch, at });
             }
             Ended::StillThere { lease, tenure } if self.is_held(&lease, tenure) => {
                 // Nothing was skipped: the lease is taken again, and read on from its position.
@@ -340,8 +405,13 @@ impl PipelineWorker {
             Ended::Drain { lease, tenure, delivered } => {
                 self.undelivered |= !delivered;
                 if self.is_held(&lease, tenure) {
+                    let let_go = self.held.get(&lease).is_some_and(|held| held.let_go);
                     self.forget(&lease, tenure);
-                    self.leases.send(Command::Release { lease, tenure });
+                    self.leases.send(if let_go {
+                        Command::LetGo { lease, tenure }
+                    } else {
+                        Command::Release { lease, tenure }
+                    });
                 }
             }
             _ => {}
@@ -350,7 +420,11 @@ impl PipelineWorker {
 
     /// The children's leases exist before the parent's end is committed. Without word of the children (reads say that the
     /// shard is gone) the stream itself is asked: only a shard that it does not list any more has ended.
-    fn make_children(&mut self, lease: LeaseKey, tenure: Tenure, epoch: u64, known: Option<Vec<ChildShard>>) {
+    fn make_children(
+        &mut self,
+        (lease, tenure, epoch, at): (LeaseKey, Tenure, u64, Position),
+        known: Option<Vec<ChildShard>>,
+    ) {
         let Some(parent) = self.held.get(&lease).map(|held| held.row.clone()) else { return };
         let (leases, context) = (self.leases.clone(), self.context.clone());
         let gone = Gone { catalog: self.stream.catalog(), created: self.created, lease: lease.clone() };
@@ -367,7 +441,7 @@ impl PipelineWorker {
                 },
             };
             leases.make_children(parent, children).await;
-            Ended::Children { lease, tenure, epoch }
+            Ended::Children { lease, tenure, epoch, at }
         });
     }
 
@@ -415,7 +489,7 @@ const GONE_PAUSE: Duration = Duration::from_secs(2);
 
 fn stop_reader(held: &Held) {
     if let Some(reader) = &held.reader {
-        reader.abort();
+        reader.task.abort();
     }
 }
 

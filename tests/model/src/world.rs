@@ -368,7 +368,7 @@ impl World {
         for shard in &receipt.shards {
             self.cover(scene, (scene.shard(&shard.lease), d), (&shard.from, &shard.to), false);
             if let Some((lease, at)) = self.carried(scene, &shard.lease, &receipt.destination, cid) {
-                self.write(scene, &write::clear(&lease, &receipt.destination, cid, (&at, None)));
+                self.write(scene, &write::finalize(&lease, &receipt.destination, cid, (&at, None)));
             }
         }
         true

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use standpipe_flow::hash::hash64;
 use standpipe_flow::{LeaseKey, Position, Receipt, ReceiptShard, ReceiptState};
 
 use super::store::{Store, UploadState};
@@ -127,11 +128,7 @@ fn chain(store: &Store, lease: &LeaseKey, outcome: &mut Outcome) {
     }
 }
 
-/// FNV-1a over the list of what happened.
+/// A hash of the list of what happened.
 pub fn hash(trace: &[String]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for byte in trace.iter().flat_map(|line| line.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash
+    hash64(&trace.iter().map(|line| line.as_bytes()).collect::<Vec<_>>())
 }

@@ -83,17 +83,7 @@ impl ScriptedDestination {
 }
 
 fn reject(lease: &LeaseKey, record: &Record) -> RejectedRecord {
-    RejectedRecord {
-        output_type: "format-conversion-failed",
-        code: "DataFormatConversion.ParseError".into(),
-        message: "no value".into(),
-        attempts: 1,
-        arrival: record.arrival,
-        lease: lease.clone(),
-        sequence: record.sequence.clone(),
-        sub: record.sub,
-        data: record.data.clone(),
-    }
+    RejectedRecord::of((lease, record), "format-conversion-failed", "DataFormatConversion.ParseError", "no value")
 }
 
 #[async_trait]
@@ -110,7 +100,7 @@ impl Destination for ScriptedDestination {
         Ok(())
     }
 
-    async fn stage(&self, cid: CommitId, batch: &Batch) -> Result<Staged, DeliveryError> {
+    async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
         sleep(self.wire.latency()).await;
         self.lets_us_in()?;
         if self.wire.chance(self.failing) {

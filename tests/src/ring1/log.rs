@@ -143,7 +143,7 @@ impl CommitLog for ScriptedLog {
         let cid = receipt.cid;
         let clear = |row: &LeaseRow| {
             let position = row.destinations.get(&receipt.destination)?;
-            Some(write::clear(&row.key, &receipt.destination, cid, (&position.at, position.arrival)))
+            Some(write::finalize(&row.key, &receipt.destination, cid, (&position.at, position.arrival)))
         };
         let writes: Vec<RowWrite> = carriers.iter().filter_map(clear).collect();
         let who = self.worker.clone();

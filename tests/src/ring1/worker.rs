@@ -10,7 +10,7 @@ use standpipe_flow::{
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::deliver::{Delivery, Notice, Order};
 use standpipe_pipeline::metrics::{At, Metrics};
-use standpipe_pipeline::shard::{self, Arrived, Progress, ReadContext, ReadEnd};
+use standpipe_pipeline::shard::{self, Arrived, Progress, ReadContext, ReadEnd, Reading};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -297,17 +297,18 @@ impl Shell {
 
     fn read(&mut self, lease: LeaseKey, tenure: Tenure, position: Position, epoch: u64) {
         self.stop_reader(&lease);
+        let of = Reading { lease: lease.clone(), epoch, from: position.clone() };
         let reader = ScriptedReader { wire: self.leases.wire.clone(), lease: lease.clone(), tenure, position };
         let (context, chunks, key) = (self.context.clone(), self.chunks.clone(), lease.clone());
         let (wire, notices) = (self.leases.wire.clone(), self.notices.clone());
         let task = self.tasks.spawn(async move {
-            let end = shard::read(reader, (lease.clone(), epoch), context, chunks).await;
-            if let ReadEnd::ShardEnd { .. } = end {
+            let end = shard::read(reader, of, context, chunks).await;
+            if let ReadEnd::ShardEnd { at, .. } = end {
                 // The children get their leases, if they have none yet.
                 if wire.chance(500) {
                     sleep(wire.latency()).await;
                 }
-                let _ = notices.send(Notice::ShardEnd { lease, tenure, epoch });
+                let _ = notices.send(Notice::ShardEnd { lease, tenure, epoch, at });
             }
             Ended::Reader
         });

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use standpipe_emulator::{Emulator, TraceEntry};
-use standpipe_flow::Position;
-use standpipe_lease::{Dynamo, LeaseTable};
+use standpipe_emulator::{Emulator, Service, TraceEntry};
+use standpipe_flow::hash::hash64;
+use standpipe_flow::{LeaseKey, Position, SequenceNumber};
+use standpipe_lease::{LeaseTable, Rows};
 use standpipe_worker::SharedMetrics;
 
 use super::Outcome;
@@ -128,13 +129,8 @@ pub fn metrics(metrics: &SharedMetrics, outcome: &mut Outcome) {
     }
 }
 
-/// FNV-1a over the list of requests and effects.
+/// A hash of the list of requests and effects.
 pub fn hash(trace: &[TraceEntry]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for entry in trace {
-        for byte in entry.to_string().bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    hash
+    let lines: Vec<String> = trace.iter().map(TraceEntry::to_string).collect();
+    hash64(&lines.iter().map(|line| line.as_bytes()).collect::<Vec<_>>())
 }

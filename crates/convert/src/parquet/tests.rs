@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value, json};
 
 use super::*;
 use crate::encode::{EncodedObject, Format, encode_all};
-use crate::schema::{Column, ColumnType, fold, infer};
+use crate::schema::{Column, ColumnType, Inferring, fold};
 use crate::testing::{lease, record};
 
 struct File {
@@ -449,7 +449,9 @@ proptest! {
         batch_rows in 1usize..6,
     ) {
         let lines: Vec<String> = objects.iter().map(|object| Value::from(object.clone()).to_string()).collect();
-        let inference = infer(lines.iter().map(|line| line.as_bytes()));
+        let mut inferring = Inferring::default();
+        lines.iter().for_each(|line| inferring.line(0, line.as_bytes()));
+        let inference = inferring.finish();
         prop_assert_eq!(inference.rejected, 0);
         let Some(columns) = inference.columns else { return Ok(()) };
         let limits = Limits { batch_rows, ..LIMITS };

@@ -24,24 +24,86 @@ pub struct Inference {
     pub lines: u64,
     /// Of them those that a Parquet destination would reject whatever the columns: not JSON, no object, too deep.
     pub rejected: u64,
+    /// The lines that made a column's type another, in order; the first [`WIDENINGS_MAX`].
+    pub widened: Vec<Widening>,
 }
 
-/// Infers the columns of `lines`.
-pub fn infer<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Inference {
-    let mut table = Fields::default();
-    let mut inference = Inference { columns: None, lines: 0, rejected: 0 };
-    for line in lines {
-        inference.lines += 1;
-        if observe_line(&mut table, line).is_err() {
-            inference.rejected += 1;
+/// How many widenings are kept: a human reads them.
+pub const WIDENINGS_MAX: usize = 100;
+
+/// A line whose value did not fit what a column had been until then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Widening {
+    /// The line's number, as it was given to [`Inferring::line`].
+    pub line: u64,
+    /// The column, and the fields in it: `customer.address`, `tags[]`.
+    pub column: String,
+    /// What its type was.
+    pub from: &'static str,
+    /// What it became.
+    pub to: &'static str,
+}
+
+/// Infers columns line by line; no line is kept.
+#[derive(Default)]
+pub struct Inferring {
+    table: Fields,
+    lines: u64,
+    rejected: u64,
+    notes: Notes,
+}
+
+impl Inferring {
+    /// Takes in one line; `number` is its place in the file.
+    pub fn line(&mut self, number: u64, line: &[u8]) {
+        self.lines += 1;
+        self.notes.line = number;
+        if observe_line(&mut self.table, line, &mut self.notes).is_err() {
+            self.rejected += 1;
         }
     }
-    let columns = table.columns();
-    inference.columns = (!columns.is_empty()).then_some(Columns(columns));
-    inference
+
+    /// Lines taken in.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// What was found.
+    pub fn finish(self) -> Inference {
+        let columns = self.table.columns();
+        let columns = (!columns.is_empty()).then_some(Columns(columns));
+        Inference { columns, lines: self.lines, rejected: self.rejected, widened: self.notes.widened }
+    }
 }
 
-fn observe_line(table: &mut Fields, line: &[u8]) -> Result<(), Fault> {
+/// The widenings so far.
+#[derive(Default)]
+struct Notes {
+    line: u64,
+    widened: Vec<Widening>,
+}
+
+impl Notes {
+    /// Notes what the present line made of a shape; `path` is added by those around it.
+    fn compare(&mut self, from: Option<&'static str>, shape: &Shape) {
+        if let (Some(from), Some(to)) = (from, shape.name())
+            && from != to
+            && self.widened.len() < WIDENINGS_MAX
+        {
+            self.widened.push(Widening { line: self.line, column: String::new(), from, to });
+        }
+    }
+
+    /// Puts a name before what was noted since `first`.
+    fn within(&mut self, first: usize, name: &str) {
+        for widening in &mut self.widened[first..] {
+            let dot = if widening.column.is_empty() || widening.column.starts_with('[') { "" } else { "." };
+            widening.column = format!("{name}{dot}{}", widening.column);
+        }
+    }
+}
+
+fn observe_line(table: &mut Fields, line: &[u8], notes: &mut Notes) -> Result<(), Fault> {
     // All of the line is looked at first, so that a bad one leaves no column.
     let documents: Vec<&str> = documents(line)?.collect::<Result<_, _>>()?;
     for document in &documents {
@@ -51,7 +113,7 @@ fn observe_line(table: &mut Fields, line: &[u8]) -> Result<(), Fault> {
             found => return Err(Fault::NotAnObject(found)),
         }
     }
-    documents.iter().try_for_each(|document| table.observe(&mut Cursor::new(document), 0))
+    documents.iter().try_for_each(|document| table.observe(&mut Cursor::new(document), 0, notes))
 }
 
 /// What a field has been so far.
@@ -73,7 +135,7 @@ enum Shape {
 
 impl Shape {
     /// Takes in one more value. `depth`: types around it.
-    fn observe(&mut self, json: &mut Cursor<'_>, depth: usize) -> Result<(), Fault> {
+    fn observe(&mut self, json: &mut Cursor<'_>, depth: usize, notes: &mut Notes) -> Result<(), Fault> {
         let found = json.kind()?;
         let nested = matches!(found, Kind::Object | Kind::Array);
         if nested && depth + 1 >= TYPE_DEPTH_MAX {
@@ -85,12 +147,16 @@ impl Shape {
             *self = Self::Array(Box::default());
         }
         match (&mut *self, found) {
-            (Self::Object(fields), Kind::Object) => return fields.observe(json, depth + 1),
+            (Self::Object(fields), Kind::Object) => return fields.observe(json, depth + 1, notes),
             (Self::Array(element), Kind::Array) => {
+                let first = notes.widened.len();
                 json.enter()?;
                 while json.next_element()? {
-                    element.observe(json, depth + 1)?;
+                    let before = element.name();
+                    element.observe(json, depth + 1, notes)?;
+                    notes.compare(before, element);
                 }
+                notes.within(first, "[]");
                 return Ok(());
             }
             _ => (),
@@ -115,6 +181,19 @@ impl Shape {
             (Integer | LargeInteger | Double, Integer | LargeInteger | Double) => Double,
             _ => Text,
         };
+    }
+
+    /// Its type in a word; `None` while any type will do.
+    fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Null => None,
+            Self::Boolean => Some("boolean"),
+            Self::Integer => Some("bigint"),
+            Self::Double => Some("double"),
+            Self::Text | Self::LargeInteger => Some("string"),
+            Self::Array(_) => Some("array"),
+            Self::Object(_) => Some("struct"),
+        }
     }
 
     fn column_type(&self) -> ColumnType {
@@ -160,7 +239,7 @@ struct Field {
 }
 
 impl Fields {
-    fn observe(&mut self, json: &mut Cursor<'_>, depth: usize) -> Result<(), Fault> {
+    fn observe(&mut self, json: &mut Cursor<'_>, depth: usize, notes: &mut Notes) -> Result<(), Fault> {
         self.objects += 1;
         json.enter()?;
         // Records tend to name their keys in one order.
@@ -182,7 +261,10 @@ impl Fields {
                 json.skip()?;
             } else {
                 field.object = self.objects;
-                field.shape.observe(json, depth)?;
+                let (first, before) = (notes.widened.len(), field.shape.name());
+                field.shape.observe(json, depth, notes)?;
+                notes.compare(before, &field.shape);
+                notes.within(first, &field.name);
             }
         }
         Ok(())
@@ -208,6 +290,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn infer<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Inference {
+        let mut inferring = Inferring::default();
+        lines.into_iter().zip(1..).for_each(|(line, number)| inferring.line(number, line));
+        inferring.finish()
+    }
+
+    #[test]
+    fn the_line_that_widens_a_type_is_named_with_its_column() {
+        let lines = [
+            r#"{"n":1,"s":"x","o":{"a":[1],"b":null},"m":{"k":1}}"#,
+            r#"{"n":2,"s":"y","o":{"a":[2,3],"b":true},"m":{"k":2}}"#,
+            r#"{"n":2.5,"s":3,"o":{"a":[4,"x"],"b":false},"m":7}"#,
+            r#"{"n":"?","s":4,"o":{"a":[5],"b":0}}"#,
+        ];
+        let found = infer(lines.iter().map(|line| line.as_bytes())).widened;
+        let said: Vec<String> =
+            found.iter().map(|w| format!("{}: {} {} -> {}", w.line, w.column, w.from, w.to)).collect();
+        assert_eq!(
+            said,
+            [
+                "3: n bigint -> double",
+                "3: o.a[] bigint -> string",
+                "3: m struct -> string",
+                "4: n double -> string",
+                "4: o.b boolean -> string",
+            ]
+        );
+    }
 
     fn inferred(lines: &[&str]) -> String {
         let inference = infer(lines.iter().map(|line| line.as_bytes()));

@@ -6,6 +6,8 @@
 //! Whatever fails, the upload that was opened is aborted: its maker may, until its commit was first sent.
 //! Never: a task of its own; a dropped call stops at once and leaves only an open upload.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -52,7 +54,7 @@ struct EncodedBatch {
 }
 
 /// Stages the one data object of a batch.
-pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Batch) -> Result<Staged, DeliveryError> {
+pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
     let Some(oldest_arrival) = batch.oldest_arrival() else {
         return Ok(Staged::default());
     };
@@ -118,19 +120,20 @@ async fn upload_body(upload: &mut Upload<'_>, mut body: Bytes) -> Result<(), Del
 }
 
 /// Encodes and uploads at the same time, in this one task.
-async fn upload_batch(s3: &S3, upload: &mut Upload<'_>, batch: &Batch) -> Result<EncodedBatch, DeliveryError> {
+async fn upload_batch(s3: &S3, upload: &mut Upload<'_>, batch: &Arc<Batch>) -> Result<EncodedBatch, DeliveryError> {
     let (sender, receiver) = mpsc::channel(1);
     let (encoded, ()) = tokio::try_join!(encode(s3, batch, sender), upload.take_parts(receiver))?;
     Ok(encoded)
 }
 
 /// Runs the jobs one after the other and passes their parts on. The channel is closed when this ends.
-async fn encode(s3: &S3, batch: &Batch, parts: mpsc::Sender<Bytes>) -> Result<EncodedBatch, DeliveryError> {
+async fn encode(s3: &S3, batch: &Arc<Batch>, parts: mpsc::Sender<Bytes>) -> Result<EncodedBatch, DeliveryError> {
     let mut rejected = Vec::new();
     let mut encoder = s3.settings.format.encoder(s3.settings.compression);
-    let mut jobs = Jobs::new(&batch.shards);
+    let mut jobs = Jobs::new(batch);
     while let Some(job) = jobs.next() {
-        let done = offloaded(s3.offload.as_ref(), move || encode_job(encoder, &job)).await?;
+        let records = batch.clone();
+        let done = offloaded(s3.offload.as_ref(), move || encode_job(encoder, &records, &job)).await?;
         let (returned, whole, mut unfit) = done.map_err(abandoned)?;
         encoder = returned;
         rejected.append(&mut unfit);
@@ -153,17 +156,15 @@ async fn pass_on(parts: &mpsc::Sender<Bytes>, whole: Vec<Bytes>) -> Result<(), D
 
 type JobDone = (Box<dyn Encode>, Vec<Bytes>, Vec<RejectedRecord>);
 
-fn encode_job(mut encoder: Box<dyn Encode>, job: &[(LeaseKey, Vec<Record>)]) -> Result<JobDone, EncodeError> {
+fn encode_job(mut encoder: Box<dyn Encode>, batch: &Batch, job: &[Piece]) -> Result<JobDone, EncodeError> {
     let mut parts = Vec::new();
     let mut rejected = Vec::new();
-    for (lease, records) in job {
-        for record in records {
-            if let Err(unfit) = encoder.push(lease, record) {
-                rejected.push(*unfit);
-            }
-            while let Some(part) = encoder.take()? {
-                parts.push(part);
-            }
+    for (lease, record) in job.iter().flat_map(|piece| piece.records(batch)) {
+        if let Err(unfit) = encoder.push(lease, record) {
+            rejected.push(*unfit);
+        }
+        while let Some(part) = encoder.take()? {
+            parts.push(part);
         }
     }
     Ok((encoder, parts, rejected))
@@ -190,7 +191,23 @@ async fn offloaded<T: Send + 'static>(
     receiver.await.map_err(|_| again("an encoding job ended without its result"))
 }
 
-/// Cuts a batch's records into jobs, in order. A job owns its records (their bytes are shared, not copied).
+/// Records that follow each other in one chunk of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Piece {
+    shard: usize,
+    chunk: usize,
+    records: Range<usize>,
+}
+
+impl Piece {
+    fn records<'a>(&self, batch: &'a Batch) -> impl Iterator<Item = (&'a LeaseKey, &'a Record)> + use<'a> {
+        let shard = &batch.shards[self.shard];
+        let lease = &shard.range.fence.lease;
+        shard.chunks[self.chunk].records[self.records.clone()].iter().map(move |record| (lease, record))
+    }
+}
+
+/// Cuts a batch's records into jobs, in order. A job names its records; the batch is shared, and nothing of it copied.
 struct Jobs<'a> {
     shards: &'a [BatchShard],
     shard: usize,
@@ -199,12 +216,12 @@ struct Jobs<'a> {
 }
 
 impl<'a> Jobs<'a> {
-    fn new(shards: &'a [BatchShard]) -> Self {
-        Self { shards, shard: 0, chunk: 0, record: 0 }
+    fn new(batch: &'a Batch) -> Self {
+        Self { shards: &batch.shards, shard: 0, chunk: 0, record: 0 }
     }
 
-    fn next(&mut self) -> Option<Vec<(LeaseKey, Vec<Record>)>> {
-        let mut job: Vec<(LeaseKey, Vec<Record>)> = Vec::new();
+    fn next(&mut self) -> Option<Vec<Piece>> {
+        let mut job = Vec::new();
         let (mut bytes, mut records) = (0, 0);
         while bytes < JOB_BYTES && records < JOB_RECORDS {
             let Some(shard) = self.shards.get(self.shard) else { break };
@@ -219,13 +236,13 @@ impl<'a> Jobs<'a> {
                 records += usize::from(fits);
                 fits
             };
-            let taken: Vec<Record> = rest.iter().take_while(fits).cloned().collect();
-            self.record += taken.len();
-            if self.record == chunk.records.len() {
-                (self.chunk, self.record) = (self.chunk + 1, 0);
+            let end = self.record + rest.iter().take_while(fits).count();
+            if end > self.record {
+                job.push(Piece { shard: self.shard, chunk: self.chunk, records: self.record..end });
             }
-            if !taken.is_empty() {
-                job.push((shard.range.fence.lease.clone(), taken));
+            self.record = end;
+            if end == chunk.records.len() {
+                (self.chunk, self.record) = (self.chunk + 1, 0);
             }
         }
         (!job.is_empty()).then_some(job)
@@ -359,7 +376,7 @@ mod tests {
     use super::*;
 
     /// Shards of chunks of records of these sizes, numbered through.
-    fn shards(sizes: &[Vec<Vec<usize>>]) -> Vec<BatchShard> {
+    fn batch(sizes: &[Vec<Vec<usize>>]) -> Batch {
         let template = conformance::batch(1);
         let mut number = 0;
         let mut record = |size: &usize| {
@@ -376,7 +393,8 @@ mod tests {
             shard.chunks = chunks.iter().map(chunk).collect();
             shard
         };
-        sizes.iter().enumerate().map(&mut shard).collect()
+        let shards = sizes.iter().enumerate().map(&mut shard).collect();
+        Batch { shards, ..Arc::unwrap_or_clone(conformance::batch(0)) }
     }
 
     fn sizes() -> impl Strategy<Value = Vec<Vec<Vec<usize>>>> {
@@ -390,32 +408,26 @@ mod tests {
 
         #[test]
         fn jobs_hold_every_record_once_in_order_with_its_lease(sizes in sizes()) {
-            let shards = shards(&sizes);
-            let expected: Vec<_> = shards
-                .iter()
-                .flat_map(|shard| shard.chunks.iter().map(move |chunk| (&shard.range.fence.lease, chunk)))
-                .flat_map(|(lease, chunk)| chunk.records.iter().map(move |record| (lease.clone(), record.clone())))
-                .collect();
-            let mut jobs = Jobs::new(&shards);
+            let batch = batch(&sizes);
+            let mut jobs = Jobs::new(&batch);
             let mut found = Vec::new();
             while let Some(job) = jobs.next() {
-                let bytes: usize = job.iter().flat_map(|(_, records)| records).map(|record| record.data.len()).sum();
-                let last = job.last().and_then(|(_, records)| records.last()).map_or(0, |record| record.data.len());
+                let records: Vec<_> = job.iter().flat_map(|piece| piece.records(&batch)).collect();
+                let bytes: usize = records.iter().map(|(_, record)| record.data.len()).sum();
+                let last = records.last().map_or(0, |(_, record)| record.data.len());
                 prop_assert!(bytes - last < JOB_BYTES, "a job ends with the record that fills it");
-                found.extend(job.into_iter().flat_map(|(lease, records)| {
-                    records.into_iter().map(move |record| (lease.clone(), record))
-                }));
+                found.extend(records);
             }
-            prop_assert_eq!(found, expected);
+            prop_assert!(found.into_iter().eq(batch.records_with_lease()));
             prop_assert!(jobs.next().is_none());
         }
     }
 
     #[test]
     fn records_without_data_are_bounded_by_number() {
-        let shards = shards(&[vec![vec![0; JOB_RECORDS + 1]]]);
-        let mut jobs = Jobs::new(&shards);
-        let lengths: Vec<usize> = std::iter::from_fn(|| jobs.next()).map(|job| job[0].1.len()).collect();
+        let batch = batch(&[vec![vec![0; JOB_RECORDS + 1]]]);
+        let mut jobs = Jobs::new(&batch);
+        let lengths: Vec<usize> = std::iter::from_fn(|| jobs.next()).map(|job| job[0].records.len()).collect();
         assert_eq!(lengths, [JOB_RECORDS, 1]);
     }
 }

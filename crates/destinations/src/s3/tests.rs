@@ -69,8 +69,8 @@ fn cid(number: u64) -> CommitId {
 }
 
 /// The suite's batch with these records instead, all in its first shard.
-fn batch_of(records: impl IntoIterator<Item = Bytes>) -> Batch {
-    let mut batch = conformance::batch(1);
+fn batch_of(records: impl IntoIterator<Item = Bytes>) -> Arc<Batch> {
+    let mut batch = Arc::unwrap_or_clone(conformance::batch(1));
     let shard: &mut BatchShard = &mut batch.shards[0];
     let record = |(n, data)| Record {
         data,
@@ -83,7 +83,7 @@ fn batch_of(records: impl IntoIterator<Item = Bytes>) -> Batch {
     let first: &mut Chunk = &mut shard.chunks[0];
     first.records = records;
     batch.shards.truncate(1);
-    batch
+    Arc::new(batch)
 }
 
 fn why(error: &DeliveryError) -> &'static str {

@@ -31,9 +31,3 @@ async fn a_start_is_pinned_once() {
     assert_eq!(commits.pin_start(Millis(5)).await.expect("an answer"), (Millis(5), true));
     assert_eq!(commits.pin_start(Millis(9)).await.expect("an answer"), (Millis(5), false));
 }
-
-#[test]
-fn hashes_do_not_run_parts_together() {
-    assert_ne!(hash128(&[b"ab", b"c"]), hash128(&[b"a", b"bc"]));
-    assert_ne!(hash64(&[b"a"]), hash64(&[b"b"]));
-}

@@ -438,7 +438,7 @@ fn a_found_commit_without_a_receipt_is_for_a_human() {
     let mut protocol = protocol();
     take(&mut protocol, row(0, 2, 10, pending(20, 1)));
     let effects = answer(&mut protocol, 1, 1, Answer::Receipt(None));
-    assert!(hands_off(&effects) && protocol.hands_off(&key(0)));
+    assert!(hands_off(&effects) && protocol.ready(&key(0)).is_none() && !protocol.settled(&key(0)));
 }
 
 #[test]

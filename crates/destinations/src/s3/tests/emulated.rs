@@ -67,7 +67,7 @@ impl Witness for World {
     }
 }
 
-async fn committed(s3: &S3, number: u64, batch: &Batch) -> Receipt {
+async fn committed(s3: &S3, number: u64, batch: &Arc<Batch>) -> Receipt {
     let staged = s3.stage(cid(number), batch).await.expect("staged");
     receipt(cid(number), batch, staged)
 }
