@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::types;
 use standpipe_flow::{Chunk, LeaseKey, Millis, Position, Record, Taken, Tenure};
+use tracing::debug;
 
+use crate::aggregate::Aggregate;
 use crate::answer::{BadAnswer, Page};
 use crate::polling::ReadFrom;
 use crate::unpack::Unpack;
@@ -26,17 +28,93 @@ struct Waiting {
     /// Bytes of memory of the record as it came.
     came_bytes: usize,
     behind: Duration,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// It is delivered as it is.
+    Whole,
+    /// So too, although it begins like an aggregate.
+    Broken,
+    /// Its user records are delivered, from this index on.
+    Aggregate(Aggregate, usize),
 }
 
 impl Waiting {
+    /// Looks at a record of the stream, of which everything up to `after` was delivered.
+    fn new((record, came_bytes): (Record, usize), behind: Duration, after: &Position, unpack: &Unpack) -> Self {
+        let delivered = match after {
+            Position::At { sequence, sub } if *sequence == record.sequence => Some(*sub),
+            _ => None,
+        };
+        // A position within an aggregate is one of somebody who takes them apart, and its rest is still to be delivered.
+        let form = if unpack.kpl || delivered.is_some_and(|sub| sub > 0) {
+            match Aggregate::of(&record.data) {
+                Ok(Some(aggregate)) => {
+                    let first = delivered.map_or(0, |sub| sub.saturating_add(1));
+                    let first = usize::try_from(first).unwrap_or(usize::MAX);
+                    Form::Aggregate(aggregate, first)
+                }
+                Ok(None) => Form::Whole,
+                Err(why) => {
+                    debug!(sequence = %record.sequence, why = %why, "no aggregate, delivered as it is");
+                    Form::Broken
+                }
+            }
+        } else {
+            Form::Whole
+        };
+        Self { record, came_bytes, behind, form }
+    }
+
+    /// Bytes of memory that it holds while it waits.
+    fn held_bytes(&self) -> usize {
+        match &self.form {
+            Form::Aggregate(aggregate, _) => self.came_bytes + aggregate.memory_bytes(),
+            Form::Whole | Form::Broken => self.came_bytes,
+        }
+    }
+
     /// Bytes of memory that its user records will hold.
-    fn memory_bytes(&self) -> usize {
-        self.came_bytes
+    fn expanded_bytes(&self) -> usize {
+        match &self.form {
+            Form::Aggregate(aggregate, first) => self.held_bytes() + aggregate.expanded_bytes(*first),
+            Form::Whole | Form::Broken => self.came_bytes,
+        }
+    }
+
+    /// User records that it has, without those delivered before.
+    fn user_records(&self) -> usize {
+        match &self.form {
+            Form::Aggregate(aggregate, first) => aggregate.records().saturating_sub(*first),
+            Form::Whole | Form::Broken => 1,
+        }
     }
 
     /// The position of its last user record.
     fn to(&self) -> Position {
-        self.record.position()
+        let last = match &self.form {
+            Form::Aggregate(aggregate, _) => aggregate.records() as u64 - 1,
+            Form::Whole | Form::Broken => 0,
+        };
+        Position::at(self.record.sequence.clone(), last)
+    }
+
+    /// Adds its user records.
+    fn hand_on(self, unpack: &Unpack, into: &mut Vec<Record>, taken: &mut Taken) {
+        taken.stream_records += 1;
+        taken.stream_bytes += self.record.data.len() as u64;
+        match self.form {
+            Form::Aggregate(aggregate, first) => {
+                taken.user_records += aggregate.records().saturating_sub(first) as u64;
+                taken.out_of_range += aggregate.take_apart(&self.record, first, unpack, into);
+            }
+            form => {
+                taken.no_aggregates += u64::from(matches!(form, Form::Broken));
+                into.push(self.record);
+            }
+        }
     }
 }
 
@@ -109,16 +187,16 @@ impl Chunks {
     ) -> Result<Answered, BadAnswer> {
         let page = Page::take(answer, &self.taken, now)?;
         let mut answered = Answered { quota_bytes: page.quota_bytes, repeated: page.repeated, ..Answered::default() };
-        for (record, came_bytes) in page.records {
-            let waiting = Waiting { record, came_bytes, behind };
+        for record in page.records {
+            let waiting = Waiting::new(record, behind, &self.taken, &self.unpack);
             if waiting.to() <= self.taken {
                 answered.repeated += 1;
                 continue;
             }
             answered.records += 1;
-            answered.memory_bytes += waiting.memory_bytes();
+            answered.memory_bytes += waiting.expanded_bytes();
             (self.taken, self.whole) = (waiting.to(), true);
-            self.waiting_bytes += waiting.came_bytes;
+            self.waiting_bytes += waiting.held_bytes();
             self.waiting.push_back(waiting);
         }
         Ok(answered)
@@ -127,15 +205,14 @@ impl Chunks {
     /// Bytes of memory to reserve before [`Self::next`]; 0 if nothing waits.
     pub(crate) fn next_bytes(&self) -> usize {
         let (count, bytes) = self.fitting();
-        let rest: usize = self.waiting.iter().skip(count).map(|waiting| waiting.came_bytes).sum();
-        bytes + rest
+        bytes + self.waiting.iter().skip(count).map(Waiting::held_bytes).sum::<usize>()
     }
 
     /// How many records of the stream the next chunk is made of, and what it holds.
     fn fitting(&self) -> (usize, usize) {
         let (mut count, mut bytes) = (0, 0);
         for waiting in &self.waiting {
-            let more = waiting.memory_bytes();
+            let more = waiting.expanded_bytes();
             if count > 0 && bytes + more > CHUNK_BYTES_MAX {
                 break;
             }
@@ -146,20 +223,21 @@ impl Chunks {
 
     /// The next chunk. It is charged for what still waits behind it too.
     pub(crate) fn next(&mut self) -> Option<Chunk> {
-        let (count, memory_bytes) = self.fitting();
+        let (count, mut memory_bytes) = self.fitting();
         let last = self.waiting.get(count.checked_sub(1)?)?;
         let (to, behind) = (last.to(), last.behind);
         let mut taken = Taken::default();
-        let mut records = Vec::with_capacity(count);
+        let mut records = Vec::with_capacity(self.waiting.iter().take(count).map(Waiting::user_records).sum());
         for waiting in self.waiting.drain(..count) {
-            taken.stream_records += 1;
-            taken.stream_bytes += waiting.record.data.len() as u64;
-            self.waiting_bytes -= waiting.came_bytes;
-            records.push(waiting.record);
+            self.waiting_bytes -= waiting.held_bytes();
+            waiting.hand_on(&self.unpack, &mut records, &mut taken);
         }
         let from = std::mem::replace(&mut self.handed_on, to.clone());
-        let memory_bytes = memory_bytes + self.waiting_bytes;
+        memory_bytes += self.waiting_bytes;
         let (lease, tenure) = (self.lease.clone(), self.tenure);
         Some(Chunk { lease, tenure, from, to, records, behind, memory_bytes, taken })
     }
 }
+
+#[cfg(test)]
+mod tests;

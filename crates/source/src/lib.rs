@@ -8,12 +8,15 @@
 //! and its jitter is not seeded.
 
 mod answer;
+mod aggregate;
 mod backoff;
 mod catalog;
 mod chunks;
 mod errors;
 mod polling;
 mod put;
+mod fan_out;
+mod pack;
 mod quota;
 mod size;
 mod stream;
@@ -22,10 +25,13 @@ mod unpack;
 
 pub use catalog::{Catalog, ShardFilter, ShardInfo, StreamIdentity, StreamStatus};
 pub use errors::StreamError;
+mod wire;
 pub use polling::{Polling, PollingSettings, ReadCounts, ReadFrom};
-pub use put::{PutCounts, PutError, PutSettings, Putter};
+pub use put::{PutCounts, PutError, PutSettings, Putter, Trouble};
 pub use stream::{Stream, StreamRef};
 pub use tip::Tip;
+pub use fan_out::{FanOut, Watch};
+pub use pack::{PACK_BYTES, Pack, Packed, hash_key};
 pub use unpack::{OutOfRange, Unpack};
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! timeout, a 5xx) is sent again as a whole, so its records may be in the stream twice: the counts say how many. The
 //! order of records that share a partition key is not kept when some of them fail.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
@@ -12,6 +13,7 @@ use aws_smithy_types::Blob;
 
 use crate::backoff::Backoff;
 use crate::errors::{Failure, Kind};
+use crate::pack::Packed;
 use crate::stream::{Stream, put_config};
 
 /// PutRecords takes so many records (API reference).
@@ -39,7 +41,13 @@ pub enum PutError {
         /// The partition key's length.
         key_chars: usize,
     },
-    /// Somebody must act: the stream does not exist, or writing is not permitted, or the request is refused.
+    /// Not permitted: somebody must change a policy, a key or the credentials.
+    #[error("not permitted: {cause}")]
+    Denied {
+        /// What the service said.
+        cause: String,
+    },
+    /// Somebody must act: the stream does not exist, or the request is refused.
     #[error("the stream refuses: {cause}")]
     Refused {
         /// What the service said.
@@ -71,7 +79,7 @@ impl Default for PutSettings {
 /// What a producer has done so far.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct PutCounts {
-    /// Records known to be in the stream.
+    /// User records known to be in the stream.
     pub records: u64,
     /// Bytes of their data.
     pub bytes: u64,
@@ -81,8 +89,37 @@ pub struct PutCounts {
     pub throttled: u64,
     /// Entries that failed otherwise, and were sent again.
     pub failed: u64,
-    /// Records sent again although the first try may have written them.
+    /// User records sent again although the first try may have written them.
     pub maybe_twice: u64,
+}
+
+/// What keeps a producer from writing at the moment, for whoever waits for it.
+#[derive(Debug, Default)]
+pub struct Trouble(Mutex<Option<String>>);
+
+impl Trouble {
+    /// The last failure, if nothing was written since.
+    pub fn cause(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, cause: Option<&str>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cause.map(str::to_owned);
+    }
+}
+
+/// A record of the stream on its way, and what it holds.
+#[derive(Debug)]
+struct Entry {
+    request: PutRecordsRequestEntry,
+    user_records: u64,
+    user_bytes: u64,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.request.data.as_ref().len() + self.request.partition_key.as_deref().map_or(0, str::len)
+    }
 }
 
 /// Sends records to a stream.
@@ -90,21 +127,30 @@ pub struct PutCounts {
 pub struct Putter {
     stream: Stream,
     settings: PutSettings,
-    buffer: Vec<PutRecordsRequestEntry>,
+    buffer: Vec<Entry>,
     buffer_bytes: usize,
     rate: Rate,
     counts: PutCounts,
+    trouble: Arc<Trouble>,
 }
 
 impl Putter {
     pub(crate) fn new(stream: Stream, settings: PutSettings) -> Self {
         let rate = Rate::new(settings.bytes_per_second);
-        Self { stream, settings, buffer: Vec::new(), buffer_bytes: 0, rate, counts: PutCounts::default() }
+        let (counts, trouble) = (PutCounts::default(), Arc::default());
+        Self { stream, settings, buffer: Vec::new(), buffer_bytes: 0, rate, counts, trouble }
     }
 
     /// Adds a record, and sends what is buffered when a call is full. Not cancel-safe: a dropped future may have sent
     /// records that are sent again.
     pub async fn push(&mut self, data: Vec<u8>, partition_key: String) -> Result<(), PutError> {
+        let bytes = data.len() as u64;
+        self.push_packed(Packed { data, partition_key, records: 1, bytes }).await
+    }
+
+    /// As `push`, of a record that holds several.
+    pub async fn push_packed(&mut self, packed: Packed) -> Result<(), PutError> {
+        let Packed { data, partition_key, records: user_records, bytes: user_bytes } = packed;
         let bytes = data.len() + partition_key.len();
         let key_chars = partition_key.chars().count();
         if bytes > RECORD_BYTES_MAX || !(1..=KEY_CHARS_MAX).contains(&key_chars) {
@@ -113,8 +159,9 @@ impl Putter {
         if self.buffer_bytes + bytes > REQUEST_BYTES_MAX {
             self.flush().await?;
         }
-        let entry = PutRecordsRequestEntry::builder().data(Blob::new(data)).partition_key(partition_key);
-        self.buffer.push(entry.build().map_err(|error| PutError::Refused { cause: error.to_string() })?);
+        let request = PutRecordsRequestEntry::builder().data(Blob::new(data)).partition_key(partition_key);
+        let request = request.build().map_err(|error| PutError::Refused { cause: error.to_string() })?;
+        self.buffer.push(Entry { request, user_records, user_bytes });
         self.buffer_bytes += bytes;
         if self.buffer.len() >= RECORDS_MAX {
             self.flush().await?;
@@ -135,6 +182,7 @@ impl Putter {
                     if written > 0 {
                         backoff.worked();
                         progress = self.stream.clock().elapsed();
+                        self.trouble.set(None);
                     }
                     match self.buffer.is_empty() {
                         true => return Ok(()),
@@ -143,6 +191,7 @@ impl Putter {
                 }
                 Err(failure) => self.failed(failure)?,
             };
+            self.trouble.set(Some(&cause));
             if self.stream.clock().elapsed().saturating_sub(progress) >= self.settings.patience {
                 return Err(PutError::GaveUp { cause });
             }
@@ -156,11 +205,17 @@ impl Putter {
         self.counts
     }
 
+    /// What keeps it from writing, to be looked at while it writes.
+    pub fn trouble(&self) -> Arc<Trouble> {
+        self.trouble.clone()
+    }
+
     async fn send(&mut self) -> Result<PutRecordsOutput, Failure> {
         self.counts.calls += 1;
         let reference = &self.stream.reference;
         let request = self.stream.client.put_records().set_stream_name(reference.name());
-        let request = request.set_stream_arn(reference.arn()).set_records(Some(self.buffer.clone()));
+        let entries = self.buffer.iter().map(|entry| entry.request.clone()).collect();
+        let request = request.set_stream_arn(reference.arn()).set_records(Some(entries));
         let answer = request.customize().config_override(put_config()).send().await;
         let answer = answer.map_err(|error| Failure::of(&error))?;
         if answer.records.len() == self.buffer.len() {
@@ -176,37 +231,39 @@ impl Putter {
         let (mut written, mut bytes) = (0, 0);
         self.buffer_bytes = 0;
         for (entry, result) in sent.into_iter().zip(&answer.records) {
-            let data_bytes = entry.data.as_ref().len();
             match result.error_code.as_deref() {
                 None => {
                     written += 1;
-                    bytes += data_bytes;
+                    bytes += entry.request.data.as_ref().len();
+                    self.counts.records += entry.user_records;
+                    self.counts.bytes += entry.user_bytes;
                 }
                 Some(code) => {
                     let throttled = code == "ProvisionedThroughputExceededException";
                     *(if throttled { &mut self.counts.throttled } else { &mut self.counts.failed }) += 1;
-                    self.buffer_bytes += data_bytes + entry.partition_key.as_deref().map_or(0, str::len);
+                    self.buffer_bytes += entry.bytes();
                     self.buffer.push(entry);
                 }
             }
         }
-        self.counts.records += written as u64;
-        self.counts.bytes += bytes as u64;
         self.rate.sent(self.stream.clock().elapsed(), bytes);
         written
     }
 
     /// A call that failed as a whole: whether it is worth another try, and the cause.
     fn failed(&mut self, failure: Failure) -> Result<String, PutError> {
-        let entries = self.buffer.len() as u64;
+        let cause = failure.cause;
         match failure.kind {
-            Kind::Throttled => self.counts.throttled += entries,
-            Kind::Transient => self.counts.maybe_twice += entries,
-            Kind::Iterator | Kind::Gone | Kind::Denied | Kind::Refused => {
-                return Err(PutError::Refused { cause: failure.cause });
+            Kind::Throttled => self.counts.throttled += self.buffer.len() as u64,
+            Kind::Transient => {
+                self.counts.maybe_twice += self.buffer.iter().map(|entry| entry.user_records).sum::<u64>();
             }
+            // A stream that is being changed takes no records for a moment.
+            Kind::InUse => {}
+            Kind::Denied => return Err(PutError::Denied { cause }),
+            Kind::Iterator | Kind::Gone | Kind::Refused => return Err(PutError::Refused { cause }),
         }
-        Ok(failure.cause)
+        Ok(cause)
     }
 }
 

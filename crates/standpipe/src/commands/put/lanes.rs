@@ -133,7 +133,7 @@ async fn drive(mut putter: Putter, mut lines: Receiver<Line>, written: Arc<Writt
 fn at(error: PutError, place: String) -> anyhow::Error {
     match error {
         PutError::Record { .. } => anyhow::Error::new(error).context(place),
-        PutError::Refused { .. } | PutError::GaveUp { .. } => error.into(),
+        PutError::Denied { .. } | PutError::Refused { .. } | PutError::GaveUp { .. } => error.into(),
     }
 }
 
