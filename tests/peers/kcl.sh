@@ -26,7 +26,12 @@ install_kcl() {
   done
 }
 
-# The program of dynoxide, a DynamoDB server that others wrote. $STANDPIPE_PEERS_DYNAMODB names another server that runs.
+# Which DynamoDB: `moto`, which is installed in a minute and serves one request at a time, or `dynoxide`, which is fast
+# and takes minutes to build. $STANDPIPE_PEERS_DYNAMODB names another server that runs already.
+engine=${STANDPIPE_PEERS_ENGINE:-moto}
+start_moto() { start_dynamodb; }
+
+# The program of dynoxide, a DynamoDB server that others wrote.
 install_dynoxide() {
   local version=3.2.0
   dynoxide=$peers/dynoxide-$version/bin/dynoxide
@@ -76,12 +81,12 @@ play() {
   build_standpipe
   install_kcl "$kcl2" "$kcl3"
   local at=$SECONDS
-  start_dynoxide
+  "start_$engine"
   start_kinesis
   start_our_s3
   export PEERS_KINESIS=$kinesis PEERS_DYNAMODB=$dynamodb PEERS_S3=$s3 PEERS_BUCKET=$bucket PEERS_KCL=$kcl
   export PEERS_KCL2=$kcl2 PEERS_KCL3=$kcl3 PEERS_STANDPIPE=$standpipe PEERS_WORK=$work
-  echo "servers that others wrote: ${STANDPIPE_PEERS_DYNAMODB:-dynoxide} (DynamoDB), kinesis-local; up in $((SECONDS - at)) s"
+  echo "servers that others wrote: ${STANDPIPE_PEERS_DYNAMODB:-$engine}, kinesis-local; up in $((SECONDS - at)) s"
   at=$SECONDS
   python3 -B "tests/peers/python/$1" "${@:2}" &
   local player=$!

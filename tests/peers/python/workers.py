@@ -126,7 +126,7 @@ class Java(Worker):
             "out": self.out, "worker": self.name, "stream": place.stream, "table": place.table, "region": aws.REGION,
             "kinesis": self.servers.get("kinesis", place.kinesis), "dynamodb": self.servers.get("dynamodb", place.dynamodb),
             "failover.millis": place.failover * 1000, "aws.cborEnabled": "false",
-            "leader.millis": self.servers.get("leader_millis", 0),
+            "checkpoint.millis": self.servers.get("checkpoint_millis", 1000), "leader.millis": self.servers.get("leader_millis", 0),
             "org.slf4j.simpleLogger.showDateTime": "true", "org.slf4j.simpleLogger.dateTimeFormat": "HH:mm:ss.SSS",
             "org.slf4j.simpleLogger.defaultLogLevel": "warn", "org.slf4j.simpleLogger.log.software.amazon.kinesis": "info",
         }
