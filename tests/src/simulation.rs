@@ -2,11 +2,15 @@
 //!
 //! The seed decides the shards, the workers, what is produced when, and everything that goes wrong: crashes, cut and slow
 //! connections (zombies whose requests arrive late), lost and repeated answers, throttles, services that are away,
-//! splits and merges. Then the faults stop, and everything that was produced must be there exactly once, in order.
+//! splits and merges, three and more levels deep, workers that join and leave. Then the faults stop, and everything that was produced must be there exactly once, in order.
 //! The list of requests and effects is hashed: the same seed must give the same list.
 
 mod check;
 mod faults;
+pub mod matrix;
+mod moments;
+mod scene;
+mod strikes;
 mod world;
 
 use std::collections::BTreeMap;
@@ -62,4 +66,16 @@ pub struct Outcome {
     pub seconds: u64,
     /// What happened, by name: kills, splits, recoveries by kind.
     pub events: BTreeMap<String, u64>,
+    /// How often each row of the failure matrix was met.
+    pub rows: matrix::Rows,
+    /// The longest line from a shard that the stream began with to one that came of it.
+    pub depth: usize,
+    /// Records that the stream dropped while nobody was there, and whether that had to be said.
+    pub expired: usize,
+    /// Whether a position was there to tell how old it was.
+    pub must_be_told: bool,
+    /// How long the slowest shard waited for a read after the faults: milliseconds, and hundredths of a failover time.
+    pub read_again: (u64, u64),
+    /// Repeats that a consumer's delete made necessary.
+    pub excused: usize,
 }

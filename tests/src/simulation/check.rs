@@ -1,7 +1,6 @@
 //! Whether everything is right after a run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use standpipe_emulator::{Emulator, Service, TraceEntry};
 use standpipe_flow::hash::hash64;
@@ -10,13 +9,19 @@ use standpipe_lease::{LeaseTable, Rows};
 use standpipe_worker::SharedMetrics;
 
 use super::Outcome;
-use super::world::{BUCKET, TABLE};
+use super::world::BUCKET;
 
 /// What was produced: the id of a record is its place in this list.
 #[derive(Debug, Default)]
 pub struct Ledger {
     given: usize,
     placed: Vec<(String, String)>,
+    /// Objects that a consumer has read and deleted.
+    consumed: Vec<(String, Vec<String>)>,
+    /// Records that the stream dropped while nobody was there: they may be lost, if that is said aloud.
+    expirable: BTreeSet<usize>,
+    /// Whether a position says how old it was when reading went on.
+    must_be_told: bool,
 }
 
 impl Ledger {
@@ -35,31 +40,60 @@ impl Ledger {
     pub fn len(&self) -> usize {
         self.placed.len()
     }
+
+    /// Records that must be found.
+    pub fn expected(&self) -> usize {
+        self.len() - self.expirable.len()
+    }
+
+    /// A consumer has this object, and nobody else has it any more.
+    pub fn consumed(&mut self, key: String, body: &[u8]) {
+        self.consumed.push((key, lines(body)));
+    }
+
+    /// From now on the stream may drop what no row covers; what is only committed is covered while its uploads live.
+    pub fn may_expire(&mut self, rows: &Rows, uploads_gone: bool) {
+        for (id, (shard, sequence)) in self.placed.iter().enumerate() {
+            let row = rows.get(&LeaseKey::new(shard.as_str()));
+            let position = row.and_then(|row| row.destinations.values().next());
+            let at = position.map(|position| if uploads_gone { &position.at } else { position.reached() });
+            let record = SequenceNumber::parse(sequence.as_str()).map(|sequence| Position::at(sequence, 0));
+            if at.is_none_or(|at| record.is_ok_and(|record| record > *at)) {
+                self.expirable.insert(id);
+                self.must_be_told |= position.is_some_and(|position| position.arrival.is_some());
+            }
+        }
+    }
 }
 
-/// Different records in all objects.
-pub fn found(emulator: &Emulator) -> usize {
-    let objects = objects(emulator);
-    objects.iter().flat_map(|(_, lines)| lines).filter_map(|line| id(line)).collect::<BTreeSet<usize>>().len()
+/// Different records in all objects, of those that must be found.
+pub fn found(emulator: &Emulator, ledger: &Ledger) -> usize {
+    let objects = objects(emulator, ledger);
+    let ids = objects.iter().flat_map(|(_, lines)| lines).filter_map(|line| id(line));
+    ids.filter(|id| !ledger.expirable.contains(id)).collect::<BTreeSet<usize>>().len()
 }
 
 fn id(line: &str) -> Option<usize> {
     line.strip_prefix("{\"id\":")?.split(',').next()?.parse().ok()
 }
 
-fn objects(emulator: &Emulator) -> Vec<(String, Vec<String>)> {
+fn lines(body: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(body).lines().map(str::to_owned).collect()
+}
+
+fn objects(emulator: &Emulator, ledger: &Ledger) -> Vec<(String, Vec<String>)> {
     let read = |key: String| {
         let body = emulator.object(BUCKET, &key).unwrap_or_default();
-        let lines = String::from_utf8_lossy(&body).lines().map(str::to_owned).collect();
-        (key, lines)
+        (key, lines(&body))
     };
-    emulator.objects(BUCKET).into_iter().map(|object| read(object.key)).collect()
+    let there = emulator.objects(BUCKET).into_iter().map(|object| read(object.key));
+    there.chain(ledger.consumed.iter().cloned()).collect()
 }
 
 /// Every record is there exactly once; within an object, and from object to object, a shard's records ascend.
 pub fn records(emulator: &Emulator, ledger: &Ledger, outcome: &mut Outcome) {
     let mut seen: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for (key, lines) in objects(emulator) {
+    for (key, lines) in objects(emulator, ledger) {
         let mut last: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
         for line in lines {
             let Some((id, (shard, sequence))) = id(&line).and_then(|id| Some((id, ledger.placed.get(id)?))) else {
@@ -75,8 +109,23 @@ pub fn records(emulator: &Emulator, ledger: &Ledger, outcome: &mut Outcome) {
     }
     outcome.produced = ledger.len();
     outcome.found = seen.values().map(Vec::len).sum();
-    let lost: Vec<usize> = (0..ledger.len()).filter(|id| !seen.contains_key(id)).collect();
-    let repeated: Vec<(&usize, &Vec<String>)> = seen.iter().filter(|(_, keys)| keys.len() > 1).collect();
+    let (expired, lost): (Vec<usize>, Vec<usize>) =
+        (0..ledger.len()).filter(|id| !seen.contains_key(id)).partition(|id| ledger.expirable.contains(id));
+    if !expired.is_empty() {
+        *outcome.events.entry("expired records".into()).or_default() += expired.len() as u64;
+        outcome.expired = expired.len();
+        outcome.must_be_told = ledger.must_be_told;
+    }
+    // Where a consumer deletes what it has read, an object that is gone cannot be told from one that never was: a repeat
+    // is better than a loss (protocol 4.5).
+    let deleted =
+        |keys: &Vec<String>| keys.iter().any(|key| ledger.consumed.iter().any(|(consumed, _)| consumed == key));
+    let repeated = seen.iter().filter(|(_, keys)| keys.len() > 1);
+    let (excused, repeated): (Vec<_>, Vec<(&usize, &Vec<String>)>) = repeated.partition(|(_, keys)| deleted(keys));
+    if !excused.is_empty() {
+        *outcome.events.entry("repeated after a consumer's delete".into()).or_default() += excused.len() as u64;
+        outcome.excused = excused.iter().map(|(_, keys)| keys.len() - 1).sum();
+    }
     if !lost.is_empty() {
         outcome.wrong.push(format!("{} lost, first {:?} of {:?}", lost.len(), lost[0], ledger.placed[lost[0]]));
     }
@@ -90,9 +139,35 @@ pub fn records(emulator: &Emulator, ledger: &Ledger, outcome: &mut Outcome) {
     }
 }
 
+/// The open shards that a worker could read when the faults stopped: every parent of them is finished.
+pub fn readable(open: &[String], rows: &Rows) -> BTreeSet<String> {
+    let finished = |parent: &standpipe_flow::ShardId| {
+        rows.get(&LeaseKey::of(parent)).is_none_or(|row| {
+            row.ended() || row.destinations.values().all(|position| position.at == Position::ShardEnd)
+        })
+    };
+    let ready = |shard: &&String| {
+        let row = rows.get(&LeaseKey::new(shard.as_str()));
+        row.is_some_and(|row| row.parents.iter().all(finished))
+    };
+    open.iter().filter(ready).cloned().collect()
+}
+
+/// When each shard was first read after an instant.
+pub fn first_reads(trace: &[TraceEntry], after: u64) -> BTreeMap<String, u64> {
+    let mut first = BTreeMap::new();
+    for entry in trace.iter().filter(|entry| entry.call.service == Service::Kinesis && entry.acted_millis >= after) {
+        let reads = matches!(entry.call.operation.as_str(), "GetRecords" | "SubscribeToShard");
+        if reads && entry.call.at_millis >= after && entry.outcome.starts_with("200") {
+            let shard = entry.call.detail.split(['@', ' ']).next().and_then(|detail| detail.split('/').next_back());
+            first.entry(shard.unwrap_or_default().to_owned()).or_insert(entry.acted_millis);
+        }
+    }
+    first
+}
+
 /// The lease table after a clean end: nobody holds a lease, nothing is pending, `checkpoint` is what is delivered.
-pub async fn rows(sdk: &standpipe_worker::platform::SdkConfig, outcome: &mut Outcome) {
-    let table = LeaseTable::new(Dynamo::new(sdk, Duration::from_secs(10)), TABLE);
+pub async fn rows(table: &LeaseTable, outcome: &mut Outcome) {
     let rows = match table.scan().await {
         Ok(rows) => rows,
         Err(error) => return outcome.wrong.push(format!("the lease table cannot be read: {error}")),
@@ -121,6 +196,8 @@ pub fn metrics(metrics: &SharedMetrics, outcome: &mut Outcome) {
         let reason = || name.split("reason=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("").to_owned();
         if name.starts_with("standpipe_invariant_violations_total{") && count > 0 {
             outcome.wrong.push(format!("invariant {} was broken", reason()));
+        } else if name.starts_with("standpipe_records_possibly_expired_total{") && count == 0 && outcome.must_be_told {
+            outcome.wrong.push(format!("{} records expired, and nobody said so", outcome.expired));
         } else if name.starts_with("standpipe_recoveries_total{") {
             *outcome.events.entry(format!("recovered: {}", reason())).or_default() += count;
         } else if name.starts_with("standpipe_commits_total{") {

@@ -6,11 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use standpipe_config::Config;
-use standpipe_emulator::{Connection, Emulator, Options as EmulatorOptions};
+use standpipe_emulator::{Connection, Emulator, Options as EmulatorOptions, TraceEntry};
 use standpipe_flow::offload::{Job, Offload};
-use standpipe_flow::write::{self, Take};
-use standpipe_flow::{Clock, Millis, Random, Tenure, WorkerId};
+use standpipe_flow::{Clock, Millis, Random};
 use standpipe_lease::{Dynamo, LeaseTable};
 use standpipe_worker::{Options, Platform, SharedMetrics};
 use tokio::task::{AbortHandle, JoinSet};
@@ -18,11 +16,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::check::{self, Ledger};
-use super::{Dice, Outcome, faults};
+use super::moments::{Deed, Moments};
+use super::scene::Scene;
+use super::{Dice, Outcome, faults, matrix};
 
 /// The wall clock at the start of every run: 2026-11-21T00:00:00Z.
 const EPOCH_MILLIS: u64 = 1_795_219_200_000;
-const STREAM: &str = "events";
+pub(super) const STREAM: &str = "events";
 pub(super) const BUCKET: &str = "lake";
 pub(super) const TABLE: &str = "standpipe-sim";
 
@@ -86,39 +86,47 @@ impl Offload for Inline {
 }
 
 /// One worker process.
-struct Process {
-    connection: Connection,
-    stop: CancellationToken,
-    task: AbortHandle,
+pub(super) struct Process {
+    pub(super) connection: Connection,
+    pub(super) stop: CancellationToken,
+    pub(super) task: AbortHandle,
 }
 
-struct World {
-    dice: Dice,
-    emulator: Arc<Emulator>,
+pub(super) struct World {
+    pub(super) dice: Dice,
+    pub(super) scene: Scene,
+    pub(super) emulator: Arc<Emulator>,
     start: Instant,
-    config: Config,
     metrics: SharedMetrics,
-    processes: BTreeMap<u64, Process>,
+    pub(super) processes: BTreeMap<u64, Process>,
     born: u64,
-    tasks: JoinSet<Result<(), String>>,
-    ledger: Ledger,
-    events: BTreeMap<String, u64>,
+    pub(super) tasks: JoinSet<Result<(), String>>,
+    pub(super) ledger: Ledger,
+    pub(super) moments: Moments,
+    trace: Vec<TraceEntry>,
     outcome: Outcome,
 }
 
 /// Virtual seconds of faults, and the most that the quiet time after them may take.
 const STORM_SECONDS: u64 = 45;
 const QUIET_SECONDS: u64 = 75;
+/// A fleet that is down for longer than the stream keeps records.
+const DOWN: Duration = Duration::from_secs(30 * 3600);
+/// An open shard is read again so soon after twice the failover time: requests travel, an iterator is asked for.
+const READ_AGAIN_SLACK: Duration = Duration::from_secs(1);
 
 impl World {
     async fn play(seed: u64) -> Outcome {
         let mut world = Self::new(seed);
-        let workers = world.dice.within(2, 4);
-        for _ in 0..workers {
+        world.history();
+        for _ in 0..world.scene.workers {
             world.begin();
         }
-        world.storm(workers).await;
-        world.quiet(workers).await;
+        if world.scene.latest {
+            world.wait_for_leases().await;
+        }
+        world.storm().await;
+        world.quiet().await;
         world.end().await
     }
 
@@ -130,41 +138,63 @@ impl World {
         options.seed = dice.roll();
         options.latency = faults::latency(&mut dice);
         options.trace = true;
+        let scene = Scene::draw(&mut dice);
         let emulator = Emulator::new(options).expect("an emulator in memory opens");
-        let shards = if dice.percent(2) { 64 } else { dice.within(4, 16) };
-        emulator.create_stream(STREAM, shards as usize).expect("a new stream");
+        emulator.create_stream(STREAM, scene.shards as usize).expect("a new stream");
         emulator.create_bucket(BUCKET).expect("a bucket in memory");
-        let config = config(&mut dice);
         faults::scatter(emulator.faults(), &mut dice, EPOCH_MILLIS + STORM_SECONDS * 1000);
         Self {
             dice,
+            scene,
             emulator,
             start,
-            config,
             metrics: SharedMetrics::new(),
             processes: BTreeMap::new(),
             born: 0,
             tasks: JoinSet::new(),
             ledger: Ledger::default(),
-            events: BTreeMap::new(),
+            moments: Moments::default(),
+            trace: Vec::new(),
             outcome: Outcome { seed, ..Outcome::default() },
         }
     }
 
-    fn now_millis(&self) -> u64 {
+    pub(super) fn now_millis(&self) -> u64 {
         EPOCH_MILLIS + self.start.elapsed().as_millis() as u64
     }
 
-    fn note(&mut self, event: &str) {
-        *self.events.entry(event.to_owned()).or_default() += 1;
+    pub(super) fn note(&mut self, deed: Deed) {
+        self.moments.note(self.now_millis(), deed);
+    }
+
+    /// Records and reshards of a time when nobody was reading.
+    fn history(&mut self) {
+        for _ in 0..self.scene.history {
+            self.produce();
+            self.reshard();
+            self.produce();
+        }
+    }
+
+    fn sdk(&self, name: &str) -> standpipe_worker::platform::SdkConfig {
+        let client = self.emulator.connect(name).http_client();
+        standpipe_worker::platform::embedded(Some(client), "http://127.0.0.1:4600")
+    }
+
+    /// The lease table, over a connection of this name.
+    pub(super) fn table(&self, name: &str) -> LeaseTable {
+        LeaseTable::new(Dynamo::new(&self.sdk(name), Duration::from_secs(10)), TABLE)
     }
 
     /// Starts a worker process with a connection, a clock skew and a random source of its own.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.born += 1;
         let name = format!("worker-{}", self.born);
         let connection = self.emulator.connect(&name);
-        let skew_millis = if self.dice.percent(20) { self.dice.within(0, 7_200_000) as i64 - 3_600_000 } else { 0 };
+        let skewed = self.dice.percent(20);
+        let skew_millis = if skewed { self.dice.within(0, 7_200_000) as i64 - 3_600_000 } else { 0 };
+        let changed = self.born > self.scene.workers && self.dice.percent(50);
+        let interval = if changed { self.scene.interval % 4 + 1 } else { self.scene.interval };
         let clock = Arc::new(SimClock { start: self.start, skew_millis });
         let platform = Platform {
             sdk: standpipe_worker::platform::embedded(Some(connection.http_client()), "http://127.0.0.1:4600"),
@@ -174,7 +204,8 @@ impl World {
             heartbeats: None,
             metrics: self.metrics.clone(),
         };
-        let mut config = self.config.clone();
+        self.note(Deed::Start { who: name.clone(), skewed, interval });
+        let mut config = self.scene.config(interval);
         config.worker.id = Some(name);
         let options = Options { version: "simulation".into(), ..Options::default() };
         let stop = CancellationToken::new();
@@ -188,139 +219,70 @@ impl World {
         self.processes.insert(self.born, Process { connection, stop, task });
     }
 
-    /// A random living process, if there is one.
-    fn victim(&mut self) -> Option<u64> {
-        let living: Vec<u64> = self.processes.keys().copied().collect();
-        (!living.is_empty()).then(|| living[self.dice.within(0, living.len() as u64 - 1) as usize])
-    }
-
-    /// `kill -9`: nothing more is sent, what is on its way arrives.
-    fn kill(&mut self, number: u64) {
-        if let Some(process) = self.processes.remove(&number) {
-            process.task.abort();
-            self.note("killed");
+    /// Until the first leases are there: LATEST is pinned by then.
+    async fn wait_for_leases(&mut self) {
+        let table = self.table("observer");
+        for _ in 0..120 {
+            sleep(Duration::from_millis(500)).await;
+            self.reap();
+            if table.scan().await.is_ok_and(|rows| !rows.leases.is_empty()) {
+                return;
+            }
         }
+        self.outcome.wrong.push("no leases within a minute".into());
     }
 
-    async fn storm(&mut self, workers: u64) {
-        let end = self.start + Duration::from_secs(STORM_SECONDS);
-        let mischief = self.dice.within(2, 14);
-        while Instant::now() < end {
-            sleep(Duration::from_millis(self.dice.within(50, 700))).await;
+    async fn storm(&mut self) {
+        let mut left = Duration::from_secs(STORM_SECONDS);
+        let mut down = self.scene.fleet_down.map(|gone| (Duration::from_secs(self.dice.within(10, 35)), gone));
+        while !left.is_zero() {
+            let step = Duration::from_millis(self.dice.within(50, 700));
+            sleep(step).await;
+            left = left.saturating_sub(step);
             self.produce();
             self.reap();
-            if self.dice.percent(mischief) {
+            if self.dice.percent(self.scene.mischief) {
                 self.strike();
             }
-            if (self.processes.len() as u64) < workers && self.dice.percent(25) {
+            if self.dice.percent(self.scene.reshards) {
+                self.reshard();
+            }
+            if self.scene.consumer && self.dice.percent(20) {
+                self.consume();
+            }
+            if let Some((_, gone)) = down.take_if(|(when, _)| left < *when) {
+                self.fleet_down(gone).await;
+            }
+            if (self.processes.len() as u64) < self.scene.workers && self.dice.percent(25) {
                 self.begin();
-                self.note("started");
             }
         }
     }
 
-    fn strike(&mut self) {
-        let now = self.now_millis();
-        match self.dice.within(0, 12) {
-            0..=2 => {
-                if let Some(number) = self.victim() {
-                    self.kill(number);
-                }
-            }
-            3 => {
-                if let Some(process) = self.victim().and_then(|number| self.processes.remove(&number)) {
-                    process.stop.cancel();
-                    self.note("stopped");
-                }
-            }
-            4 => {
-                if let Some(name) = self.victim().map(|number| self.processes[&number].connection.name().to_owned()) {
-                    faults::slow(self.emulator.faults(), &mut self.dice, now, &name);
-                    self.note("slow connection");
-                }
-            }
-            5 => {
-                if let Some(number) = self.victim() {
-                    let connection = self.processes[&number].connection.clone();
-                    let while_cut = Duration::from_millis(self.dice.within(300, 9_000));
-                    connection.cut();
-                    self.tasks.spawn(async move {
-                        sleep(while_cut).await;
-                        connection.mend();
-                        Ok(())
-                    });
-                    self.note("cut connection");
-                }
-            }
-            6 | 7 => self.reshard(),
-            8 | 9 => self.abort_an_upload(),
-            10 => self.steal(),
-            _ => {
-                let name = faults::away(self.emulator.faults(), &mut self.dice, now);
-                self.note(name);
-            }
+    /// Everybody is away for longer than the stream keeps records. What was not committed before is lost, and said to be.
+    async fn fleet_down(&mut self, uploads_gone: bool) {
+        for number in self.processes.keys().copied().collect::<Vec<_>>() {
+            self.kill(number);
         }
-    }
-
-    /// Somebody who is no worker takes a lease, whoever holds it, and never renews it.
-    fn steal(&mut self) {
-        let sdk = standpipe_worker::platform::embedded(
-            Some(self.emulator.connect("thief").http_client()),
-            "http://127.0.0.1:4600",
-        );
-        let table = LeaseTable::new(Dynamo::new(&sdk, Duration::from_secs(10)), TABLE);
-        let (roll, tenure) = (self.dice.roll(), self.dice.roll());
-        self.note("stolen");
-        self.tasks.spawn(async move {
-            let Ok(rows) = table.scan().await else { return Ok(()) };
-            let held: Vec<_> = rows.leases.values().filter(|row| row.owner.is_some() && !row.ended()).collect();
-            if let Some(row) = held.get(roll as usize % held.len().max(1)) {
-                let none = BTreeSet::new();
-                let take = Take {
-                    row,
-                    worker: &WorkerId::new("thief"),
-                    tenure: Tenure(u128::from(tenure).to_be_bytes()),
-                    destinations: &none,
-                    retired: &none,
-                };
-                let _ = table.write(&write::take(&take)).await;
-            }
-            Ok(())
-        });
-    }
-
-    /// Somebody else aborts an upload of ours, whatever it is for.
-    fn abort_an_upload(&mut self) {
-        let open = self.emulator.open_uploads(BUCKET);
-        if open.is_empty() {
-            return;
+        // What is on its way arrives.
+        sleep(Duration::from_secs(15)).await;
+        if let Ok(rows) = self.table("observer").scan().await {
+            self.ledger.may_expire(&rows, uploads_gone);
         }
-        let upload = &open[self.dice.within(0, open.len() as u64 - 1) as usize];
-        if self.emulator.abort_upload(BUCKET, &upload.key, &upload.upload_id) {
-            self.note("upload aborted by others");
+        self.note(Deed::FleetDown { uploads_gone });
+        if uploads_gone {
+            self.abort_all_uploads();
         }
-    }
-
-    fn reshard(&mut self) {
-        let open = self.emulator.open_shards(STREAM).expect("the stream is there");
-        let at = self.dice.within(0, open.len() as u64 - 1) as usize;
-        if self.dice.percent(65) || open.len() < 2 {
-            self.emulator.split_shard(STREAM, &open[at]).expect("an open shard splits");
-            self.note("split");
-        } else {
-            let at = at.min(open.len() - 2);
-            if self.emulator.merge_shards(STREAM, &open[at], &open[at + 1]).is_ok() {
-                self.note("merged");
-            }
-        }
+        sleep(DOWN).await;
+        self.begin();
     }
 
     fn produce(&mut self) {
-        let count = self.dice.within(0, 25);
+        let count = self.dice.within(0, 18);
         let mut records = Vec::new();
         for _ in 0..count {
             let id = self.ledger.next_id();
-            let pad = "x".repeat(self.dice.within(0, 300) as usize);
+            let pad = "x".repeat(self.dice.within(0, 100) as usize);
             let key = self.dice.roll().to_string();
             records.push((key, Bytes::from(format!("{{\"id\":{id},\"pad\":\"{pad}\"}}"))));
         }
@@ -346,18 +308,27 @@ impl World {
     }
 
     /// No more faults: everything must come to its end.
-    async fn quiet(&mut self, workers: u64) {
+    async fn quiet(&mut self) {
         self.emulator.faults().clear();
-        while (self.processes.len() as u64) < workers.min(2) {
+        while (self.processes.len() as u64) < self.scene.workers.min(2) {
             self.begin();
         }
+        self.processes.values().for_each(|process| process.connection.mend());
+        let calm = self.now_millis();
+        let open = self.emulator.open_shards(STREAM).expect("the stream is there");
+        let rows = self.table("observer").scan().await.expect("no fault is left");
+        let readable = check::readable(&open, &rows);
         for _ in 0..QUIET_SECONDS {
             sleep(Duration::from_secs(1)).await;
             self.reap();
-            if check::found(&self.emulator) >= self.ledger.len() {
+            self.trace.extend(self.emulator.take_trace());
+            let read = check::first_reads(&self.trace, calm);
+            let all_read = readable.iter().all(|shard| read.contains_key(shard));
+            if all_read && check::found(&self.emulator, &self.ledger) >= self.ledger.expected() {
                 break;
             }
         }
+        self.read_again(calm, &readable);
         self.outcome.seconds = self.start.elapsed().as_secs();
         let processes = std::mem::take(&mut self.processes);
         for process in processes.values() {
@@ -375,39 +346,58 @@ impl World {
         }
     }
 
+    /// Every shard is read again within two failover times after the last fault: what was sent before and came late is
+    /// one, too.
+    fn read_again(&mut self, calm: u64, readable: &BTreeSet<String>) {
+        let late = self.trace.iter().filter(|entry| entry.call.at_millis < calm).map(|entry| entry.acted_millis).max();
+        let stopped = late.unwrap_or(calm).max(calm);
+        let within = 2 * self.scene.failover * 1000 + READ_AGAIN_SLACK.as_millis() as u64;
+        let read = check::first_reads(&self.trace, calm);
+        for shard in readable {
+            let took = read.get(shard).map(|at| at.saturating_sub(stopped));
+            if took.is_none_or(|took| took > within) {
+                let seconds = self.scene.failover;
+                self.outcome
+                    .wrong
+                    .push(format!("{shard} was read again after {took:?} ms, at a failover of {seconds} s"));
+            }
+            let took = took.unwrap_or_default();
+            let (millis, hundredths) = self.outcome.read_again;
+            self.outcome.read_again = (millis.max(took), hundredths.max(took / (self.scene.failover * 10)));
+        }
+    }
+
     async fn end(mut self) -> Outcome {
         self.reap();
+        let table = self.table("observer");
         let mut outcome = self.outcome;
         check::records(&self.emulator, &self.ledger, &mut outcome);
-        let table = self.emulator.connect("observer");
-        let sdk = standpipe_worker::platform::embedded(Some(table.http_client()), "http://127.0.0.1:4600");
-        check::rows(&sdk, &mut outcome).await;
+        check::rows(&table, &mut outcome).await;
         check::metrics(&self.metrics, &mut outcome);
-        let trace = self.emulator.take_trace();
+        let mut trace = self.trace;
+        trace.extend(self.emulator.take_trace());
         outcome.requests = trace.len();
         outcome.trace = check::hash(&trace);
-        for (event, count) in self.events {
+        outcome.depth = depth(&self.emulator.lineage(STREAM).expect("the stream is there"));
+        outcome.rows = matrix::count(&trace, &self.moments, (self.scene.failover * 1000, self.scene.latest));
+        outcome.rows.insert(31, u64::from(outcome.wrong.is_empty()));
+        for (event, count) in self.moments.events {
             *outcome.events.entry(event).or_default() += count;
         }
         if std::env::var_os("STANDPIPE_SIM_TRACE").is_some() {
-            for entry in &trace {
-                println!("{entry}");
-            }
+            trace.iter().for_each(|entry| println!("{entry}"));
         }
         outcome
     }
 }
 
-fn config(dice: &mut Dice) -> Config {
-    let failover = dice.within(2, 5);
-    let interval = dice.within(1, 4);
-    let size = dice.within(1, 3);
-    let text = format!(
-        "version: 1\nhttp: \"off\"\nworker: {{ memory: 64MiB, shutdown_grace: 40s }}\npipelines:\n  sim:\n    lease: {{ table: {TABLE}, failover: {failover}s }}\n    source: {{ kinesis: {{ stream: {STREAM}, start: trim_horizon }} }}\n    destinations:\n      - s3: {{ bucket: {BUCKET}, prefix: \"out/\", buffer: {{ size: {size}MiB, interval: {interval}s }} }}\n"
-    );
-    let checks = standpipe_config::Checks { columns: &|_| Ok(()) };
-    match standpipe_config::parse("simulation.yaml", &text, &|_| None, &checks) {
-        Ok(config) => config,
-        Err(errors) => panic!("the simulation's config is refused:\n{}", errors.render(false)),
+/// The longest line of parents and children, in steps. Parents are listed before their children.
+fn depth(lineage: &[(String, Vec<String>)]) -> usize {
+    let mut depths: BTreeMap<&str, usize> = BTreeMap::new();
+    for (shard, parents) in lineage {
+        let above = parents.iter().filter_map(|parent| depths.get(parent.as_str())).max();
+        let depth = above.map_or(0, |depth| depth + 1);
+        depths.insert(shard, depth);
     }
+    depths.values().copied().max().unwrap_or(0)
 }

@@ -1,0 +1,75 @@
+//! What kind of run a seed is: the stream, the config, who starts when, and what the run has beside the scattered faults.
+//!
+//! A new switch is a field of [`Scene`] drawn in [`Scene::draw`] (at the end of it: the draws before it stay what they
+//! were) and, where it is one of the config, a part of [`Scene::config`].
+
+use standpipe_config::Config;
+
+use super::Dice;
+use super::world::{BUCKET, STREAM, TABLE};
+
+/// The switches of a run.
+#[derive(Debug, Clone)]
+pub(super) struct Scene {
+    /// Open shards at the beginning.
+    pub shards: u64,
+    /// Workers that should be there.
+    pub workers: u64,
+    /// Failover time, seconds.
+    pub failover: u64,
+    /// Buffer interval, seconds; half of the workers that start later have another one.
+    pub interval: u64,
+    /// Buffer size, MiB.
+    pub size: u64,
+    /// Of a hundred steps, those on which something goes wrong.
+    pub mischief: u64,
+    /// Of a hundred steps, those on which the stream is resharded.
+    pub reshards: u64,
+    /// Rounds of records and reshards before anybody is there.
+    pub history: u64,
+    /// `start: latest`; the first records come when the leases are there.
+    pub latest: bool,
+    /// Somebody reads objects and deletes them at once.
+    pub consumer: bool,
+    /// Everybody is away for longer than the stream keeps records; with `true` the open uploads are gone too.
+    pub fleet_down: Option<bool>,
+}
+
+impl Scene {
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        let shards = if dice.percent(2) { dice.within(33, 40) } else { dice.within(1, 5) };
+        let history = if dice.percent(25) { dice.within(1, 4) } else { 0 };
+        let latest = history == 0 && dice.percent(12);
+        let many = shards > 32;
+        Self {
+            shards,
+            workers: dice.within(2, 4),
+            failover: dice.within(2, 5),
+            interval: dice.within(1, 4),
+            size: dice.within(1, 3),
+            mischief: dice.within(3, 16),
+            reshards: if many { 0 } else { dice.within(3, 12) },
+            history,
+            latest,
+            consumer: dice.percent(12),
+            fleet_down: dice.percent(5).then(|| dice.percent(50)),
+        }
+    }
+
+    /// The config of a worker, with this buffer interval.
+    pub(super) fn config(&self, interval: u64) -> Config {
+        let Self { failover, size, .. } = self;
+        let start = if self.latest { "latest" } else { "trim_horizon" };
+        let text = format!(
+            "version: 1\nhttp: \"off\"\nworker: {{ memory: 64MiB, shutdown_grace: 40s }}\npipelines:\n  sim:\n    \
+             lease: {{ table: {TABLE}, failover: {failover}s }}\n    \
+             source: {{ kinesis: {{ stream: {STREAM}, start: {start} }} }}\n    destinations:\n      - s3: {{ bucket: \
+             {BUCKET}, prefix: \"out/\", buffer: {{ size: {size}MiB, interval: {interval}s }} }}\n"
+        );
+        let checks = standpipe_config::Checks { columns: &|_| Ok(()) };
+        match standpipe_config::parse("simulation.yaml", &text, &|_| None, &checks) {
+            Ok(config) => config,
+            Err(errors) => panic!("the simulation's config is refused:\n{}", errors.render(false)),
+        }
+    }
+}
