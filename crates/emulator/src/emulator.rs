@@ -186,6 +186,14 @@ impl Emulator {
         self.kinesis.create_named(name, shards)
     }
 
+    /// Deletes a stream, at once and whatever it holds.
+    ///
+    /// # Errors
+    /// ResourceNotFoundException.
+    pub fn delete_stream(&self, name: &str) -> Result<(), KinesisError> {
+        self.kinesis.delete_named(name)
+    }
+
     /// The ids of the open shards, by hash key.
     ///
     /// # Errors
@@ -218,6 +226,30 @@ impl Emulator {
         self.kinesis.merge_named(stream, shard_id, adjacent)
     }
 
+    /// Scales a stream uniformly, without the daily limit.
+    ///
+    /// # Errors
+    /// Those of UpdateShardCount.
+    pub fn update_shard_count(&self, stream: &str, target: usize) -> Result<(), KinesisError> {
+        self.kinesis.scale_named(stream, target)
+    }
+
+    /// Puts a stream into on-demand mode and doubles it, as its load would.
+    ///
+    /// # Errors
+    /// ResourceNotFoundException.
+    pub fn double_on_demand(&self, stream: &str) -> Result<(), KinesisError> {
+        self.kinesis.double_named(stream)
+    }
+
+    /// Every shard that a stream ever had, with its parents, in the order in which they were made.
+    ///
+    /// # Errors
+    /// ResourceNotFoundException.
+    pub fn lineage(&self, stream: &str) -> Result<Vec<(String, Vec<String>)>, KinesisError> {
+        self.kinesis.lineage(stream)
+    }
+
     /// Makes a bucket, unless it is there already.
     ///
     /// # Errors
@@ -234,6 +266,11 @@ impl Emulator {
     /// The bytes of an object.
     pub fn object(&self, bucket: &str, key: &str) -> Option<Bytes> {
         self.s3.object(bucket, key)
+    }
+
+    /// Deletes an object, as its consumer might. `false`: there is none.
+    pub fn delete_object(&self, bucket: &str, key: &str) -> bool {
+        self.s3.delete_object(bucket, key)
     }
 
     /// The open uploads of a bucket by key and age.
@@ -400,7 +437,7 @@ async fn pause(millis: u64) {
 /// Status and error name of an answer.
 fn in_short(answer: &Answer) -> String {
     let status = answer.status().as_u16();
-    if answer.status().is_success() {
+    if answer.status().is_success() && !answer.body().bytes().windows(6).take(64).any(|part| part == b"<Error") {
         return status.to_string();
     }
     let body = String::from_utf8_lossy(answer.body().bytes());

@@ -98,7 +98,8 @@ impl Which {
     fn lists(self, meta: &ShardMeta, stream: &Stream, horizon_millis: u64) -> bool {
         let expired = meta.closed.is_some_and(|closed| closed.at_millis < horizon_millis);
         match self {
-            Which::All => true,
+            // A shard whose last record is past the retention is EXPIRED: it does not exist any more.
+            Which::All => !expired,
             Which::AtLatest => meta.is_open(),
             Which::FromTrimHorizon => !expired,
             Which::AtTrimHorizon => open_at(meta, stream, horizon_millis),
@@ -258,12 +259,14 @@ impl Kinesis {
     }
 
     fn summary(&self, stream: &Stream) -> Value {
-        let status = status(&crate::trace::lock(&stream.state), stream, self.now());
+        let state = crate::trace::lock(&stream.state);
+        let status = status(&state, stream, self.now());
+        let mode = if state.on_demand { "ON_DEMAND" } else { "PROVISIONED" };
         json!({
             "StreamName": stream.name,
             "StreamARN": stream.arn(),
             "StreamStatus": status,
-            "StreamModeDetails": { "StreamMode": "PROVISIONED" },
+            "StreamModeDetails": { "StreamMode": mode },
             "StreamCreationTimestamp": stream.created_millis as f64 / 1000.0,
         })
     }

@@ -137,6 +137,7 @@ impl Kinesis {
             "SplitShard" => self.split_shard(body),
             "MergeShards" => self.merge_shards(body),
             "UpdateShardCount" => self.update_shard_count(body),
+            "UpdateStreamMode" => self.update_stream_mode(body),
             "RegisterStreamConsumer" => self.register_stream_consumer(body),
             "DescribeStreamConsumer" => self.describe_stream_consumer(body),
             "ListStreamConsumers" => self.list_stream_consumers(body),
@@ -218,10 +219,19 @@ impl Kinesis {
         struct Request {
             stream_name: String,
             shard_count: Option<usize>,
+            #[serde(default)]
+            stream_mode_details: reshard::ModeDetails,
         }
         let request: Request = parse(body)?;
+        let on_demand = request.stream_mode_details.on_demand()?;
+        if on_demand && request.shard_count.is_some() {
+            return Err(KinesisError::validation("ShardCount cannot be given for a stream in ON_DEMAND mode"));
+        }
         // An on-demand stream begins with four shards (developer guide).
         self.create_named(&request.stream_name, request.shard_count.unwrap_or(4))?;
+        if on_demand {
+            self.set_mode(&*self.named(&request.stream_name)?, true)?;
+        }
         Ok(Bytes::new())
     }
 
@@ -235,18 +245,24 @@ impl Kinesis {
         }
         let request: Request = parse(body)?;
         let stream = self.stream(&request.stream)?;
+        if !lock(&stream.state).consumers.is_empty() && request.enforce_consumer_deletion != Some(true) {
+            let message = format!("Stream {} has registered consumers", stream.name);
+            return Err(KinesisError::new("ResourceInUseException", message));
+        }
+        self.delete_named(&stream.name)?;
+        Ok(Bytes::new())
+    }
+
+    /// Deletes a stream with everything in it; its subscriptions end.
+    pub(crate) fn delete_named(&self, name: &str) -> Result<(), KinesisError> {
+        let stream = self.named(name)?;
         {
             let mut state = lock(&stream.state);
-            if !state.consumers.is_empty() && request.enforce_consumer_deletion != Some(true) {
-                let message = format!("Stream {} has registered consumers", stream.name);
-                return Err(KinesisError::new("ResourceInUseException", message));
-            }
             state.deleted = true;
             state.shards.iter().for_each(|shard| shard.changed.notify_waiters());
         }
         lock(&self.streams).remove(&stream.name);
-        stream.delete_files().map_err(KinesisError::storage)?;
-        Ok(Bytes::new())
+        stream.delete_files().map_err(KinesisError::storage)
     }
 
     /// The ids of the open shards, by hash key.
@@ -254,6 +270,14 @@ impl Kinesis {
         let stream = self.named(name)?;
         let state = lock(&stream.state);
         Ok(state.open().iter().map(|index| stream::shard_id(*index)).collect())
+    }
+
+    /// Every shard with its parents, as they were made.
+    pub(crate) fn lineage(&self, name: &str) -> Result<Vec<(String, Vec<String>)>, KinesisError> {
+        let stream = self.named(name)?;
+        let state = lock(&stream.state);
+        let ids = |indexes: &[usize]| indexes.iter().map(|index| stream::shard_id(*index)).collect();
+        Ok(state.shards.iter().map(|shard| (shard.meta.id(), ids(&shard.meta.parents))).collect())
     }
 
     fn now(&self) -> u64 {

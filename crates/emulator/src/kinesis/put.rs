@@ -165,6 +165,11 @@ impl Kinesis {
         for record in records {
             results.push(append_one(stream, &mut state, record, limits.then_some(now), now));
         }
+        if results.iter().any(Result::is_err)
+            && let Err(error) = self.grow(stream, &mut state)
+        {
+            return results.iter().map(|_| Err(error.clone())).collect();
+        }
         let touched = state.open().to_vec();
         let flushed = touched.iter().try_for_each(|index| state.shards[*index].log.flush());
         if let Err(error) = flushed {

@@ -33,7 +33,31 @@ struct UpdateShardCount {
     #[serde(flatten)]
     stream: StreamRef,
     target_shard_count: usize,
+    scaling_type: Option<String>,
 }
+
+/// StreamModeDetails of a request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ModeDetails {
+    stream_mode: Option<String>,
+}
+
+impl ModeDetails {
+    /// Whether the stream is to be on demand.
+    pub(super) fn on_demand(&self) -> Result<bool, KinesisError> {
+        match self.stream_mode.as_deref() {
+            None | Some("PROVISIONED") => Ok(false),
+            Some("ON_DEMAND") => Ok(true),
+            Some(other) => Err(KinesisError::validation(format!("{other} is not a StreamMode"))),
+        }
+    }
+}
+
+/// UpdateShardCount may be called so often in any 24 hours, and shards may be so many (API reference).
+const SCALINGS_MAX: usize = 10;
+const DAY_MILLIS: u64 = 24 * 3_600_000;
+const SHARDS_MAX: usize = 10_000;
 
 impl Kinesis {
     pub(super) fn split_shard(&self, body: &[u8]) -> Result<Bytes, KinesisError> {
@@ -57,15 +81,11 @@ impl Kinesis {
     pub(super) fn update_shard_count(&self, body: &[u8]) -> Result<Bytes, KinesisError> {
         let request: UpdateShardCount = super::parse(body)?;
         let stream = self.stream(&request.stream)?;
-        let mut state = self.idle(&stream)?;
-        let (before, target) = (state.open().len(), request.target_shard_count);
-        if target == 0 || target > before * 2 || target * 2 < before {
-            return Err(KinesisError::argument("TargetShardCount must be between a half and the double of the shards"));
+        if request.scaling_type.as_deref() != Some("UNIFORM_SCALING") {
+            return Err(KinesisError::validation("ScalingType must be UNIFORM_SCALING"));
         }
-        if target != before {
-            scale(&stream, &mut state, target, self.now())?;
-        }
-        state.busy_until_millis = self.now() + self.change_millis;
+        let before = self.scale_to(&stream, request.target_shard_count, self.limits)?;
+        let target = request.target_shard_count;
         Ok(json!({
             "StreamName": stream.name,
             "CurrentShardCount": before,
@@ -74,6 +94,83 @@ impl Kinesis {
         })
         .to_string()
         .into())
+    }
+
+    /// The checks of UpdateShardCount, then the scaling; how many shards there were.
+    fn scale_to(&self, stream: &Stream, target: usize, limits: bool) -> Result<usize, KinesisError> {
+        let now = self.now();
+        let mut state = self.provisioned(stream)?;
+        let before = state.open().len();
+        if target == 0 || target > before * 2 || target * 2 < before {
+            return Err(KinesisError::argument("TargetShardCount must be between a half and the double of the shards"));
+        }
+        if target > SHARDS_MAX {
+            return Err(KinesisError::new("LimitExceededException", "a stream has at most 10000 shards"));
+        }
+        state.scalings.retain(|at| at + DAY_MILLIS > now);
+        if limits && state.scalings.len() >= SCALINGS_MAX {
+            let message = format!("Stream {} was scaled {SCALINGS_MAX} times in the last 24 hours", stream.name);
+            return Err(KinesisError::new("LimitExceededException", message));
+        }
+        state.scalings.push(now);
+        if target != before {
+            scale(stream, &mut state, target, now)?;
+        }
+        state.busy_until_millis = now + self.change_millis;
+        Ok(before)
+    }
+
+    /// UpdateShardCount without HTTP and without its daily limit.
+    pub(crate) fn scale_named(&self, stream: &str, target: usize) -> Result<(), KinesisError> {
+        self.scale_to(&*self.named(stream)?, target, false).map(|_| ())
+    }
+
+    pub(super) fn update_stream_mode(&self, body: &[u8]) -> Result<Bytes, KinesisError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Request {
+            #[serde(flatten)]
+            stream: StreamRef,
+            stream_mode_details: ModeDetails,
+        }
+        let request: Request = super::parse(body)?;
+        let stream = self.stream(&request.stream)?;
+        self.set_mode(&stream, request.stream_mode_details.on_demand()?)?;
+        Ok(Bytes::new())
+    }
+
+    /// Lets the service decide how many shards there are, or not any more.
+    pub(super) fn set_mode(&self, stream: &Stream, on_demand: bool) -> Result<(), KinesisError> {
+        let mut state = crate::trace::lock(&stream.state);
+        state.on_demand = on_demand;
+        stream.save(&state).map_err(KinesisError::storage)
+    }
+
+    /// An on-demand stream that is written to beyond its capacity doubles it, every shard split in the middle; nothing
+    /// while an earlier change is under way.
+    pub(super) fn grow(&self, stream: &Stream, state: &mut StreamState) -> Result<(), KinesisError> {
+        let now = self.now();
+        if !state.on_demand || now < state.busy_until_millis || state.open().len() * 2 > SHARDS_MAX {
+            return Ok(());
+        }
+        for index in state.open().to_vec() {
+            let meta = &state.shards[index].meta;
+            let (start, end) = (meta.hash_start, meta.hash_end);
+            if start < end {
+                let key = start + (end - start) / 2 + 1;
+                stream.replace(state, &[index], &[(start, key - 1), (key, end)], now)?;
+            }
+        }
+        state.busy_until_millis = now + self.change_millis;
+        Ok(())
+    }
+
+    /// Doubles an on-demand stream at once, as its load would.
+    pub(crate) fn double_named(&self, stream: &str) -> Result<(), KinesisError> {
+        let stream = self.named(stream)?;
+        let mut state = crate::trace::lock(&stream.state);
+        state.on_demand = true;
+        self.grow(&stream, &mut state)
     }
 
     /// Splits an open shard, in the middle where no key is given.
@@ -87,7 +184,7 @@ impl Kinesis {
     }
 
     fn split(&self, stream: &Stream, shard: &str, key: Option<u128>) -> Result<(), KinesisError> {
-        let mut state = self.idle(stream)?;
+        let mut state = self.provisioned(stream)?;
         let index = open_shard(stream, &state, shard)?;
         let meta = &state.shards[index].meta;
         let (start, end) = (meta.hash_start, meta.hash_end);
@@ -105,7 +202,7 @@ impl Kinesis {
     }
 
     fn merge(&self, stream: &Stream, shard: &str, adjacent: &str) -> Result<(), KinesisError> {
-        let mut state = self.idle(stream)?;
+        let mut state = self.provisioned(stream)?;
         let (one, other) = (open_shard(stream, &state, shard)?, open_shard(stream, &state, adjacent)?);
         let range = |index: usize| (state.shards[index].meta.hash_start, state.shards[index].meta.hash_end);
         let (low, high) = (range(one).min(range(other)), range(one).max(range(other)));
@@ -119,6 +216,16 @@ impl Kinesis {
         stream.replace(&mut state, &[one, other], &[(low.0, high.1)], self.now())?;
         state.busy_until_millis = self.now() + self.change_millis;
         Ok(())
+    }
+
+    /// The stream's state, unless it is being changed, or is for the service alone to reshard.
+    fn provisioned<'a>(&self, stream: &'a Stream) -> Result<std::sync::MutexGuard<'a, StreamState>, KinesisError> {
+        let state = self.idle(stream)?;
+        if state.on_demand {
+            let message = format!("Stream {} is in ON_DEMAND mode: it cannot be resharded by a request", stream.name);
+            return Err(KinesisError::validation(message));
+        }
+        Ok(state)
     }
 
     /// The stream's state, unless it is still being made or changed.

@@ -40,6 +40,10 @@ pub(super) struct StreamState {
     pub(super) consumers: BTreeMap<String, Consumer>,
     /// The stream is gone: its subscriptions end.
     pub(super) deleted: bool,
+    /// The service decides how many shards there are.
+    pub(super) on_demand: bool,
+    /// When UpdateShardCount was called in the last 24 hours.
+    pub(super) scalings: Vec<u64>,
 }
 
 /// One shard.
@@ -95,6 +99,8 @@ struct StreamFile {
     shards: Vec<ShardMeta>,
     #[serde(default)]
     consumers: BTreeMap<String, Consumer>,
+    #[serde(default)]
+    on_demand: bool,
 }
 
 mod decimal {
@@ -167,6 +173,7 @@ impl Stream {
             shards.push(Shard::new(meta, log));
         }
         let mut state = StreamState::new(shards, next_counter, file.consumers);
+        state.on_demand = file.on_demand;
         state.index_open();
         let created_millis = file.created_millis;
         Ok(Self { name: name.to_owned(), created_millis, state: Mutex::new(state), dir: Some(dir) })
@@ -239,6 +246,7 @@ impl Stream {
             created_millis: self.created_millis,
             shards,
             consumers: state.consumers.clone(),
+            on_demand: state.on_demand,
         })?;
         let temporary = dir.join("stream.json.new");
         std::fs::write(&temporary, bytes)?;
@@ -248,7 +256,16 @@ impl Stream {
 
 impl StreamState {
     fn new(shards: Vec<Shard>, next_counter: u64, consumers: BTreeMap<String, Consumer>) -> Self {
-        Self { shards, open: Vec::new(), next_counter, busy_until_millis: 0, consumers, deleted: false }
+        Self {
+            shards,
+            open: Vec::new(),
+            next_counter,
+            busy_until_millis: 0,
+            consumers,
+            deleted: false,
+            on_demand: false,
+            scalings: Vec::new(),
+        }
     }
 
     /// The open shard that takes this hash key.

@@ -133,6 +133,11 @@ impl S3 {
         self.store.get(bucket, key).ok()?.blob.read().ok()
     }
 
+    /// Whether there was such an object to delete.
+    pub(crate) fn delete_object(&self, bucket: &str, key: &str) -> bool {
+        self.store.get(bucket, key).is_ok() && self.store.delete(bucket, key).is_ok()
+    }
+
     /// Whether there was such an upload to abort.
     pub(crate) fn abort_upload(&self, bucket: &str, key: &str, upload_id: &str) -> bool {
         self.store.abort_upload(bucket, key, upload_id).is_ok()

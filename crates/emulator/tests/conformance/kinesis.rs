@@ -1,7 +1,9 @@
 //! Kinesis: streams, puts, resharding.
 
+use std::time::Duration;
+
 use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ScalingType, StreamStatus};
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ScalingType, StreamMode, StreamModeDetails, StreamStatus};
 use standpipe_emulator::Options;
 
 use crate::support::{BASE_MILLIS, clock, code, pass, world, world_with};
@@ -207,6 +209,59 @@ async fn the_shard_count_is_updated_uniformly() {
     }
     let update = world.kinesis.update_shard_count().stream_name("s").target_shard_count(100);
     assert_eq!(code(update.scaling_type(ScalingType::UniformScaling).send().await), "InvalidArgumentException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shard_count_is_updated_ten_times_in_a_day() {
+    let world = world().await;
+    world.emulator.create_stream("s", 2).expect("made");
+    let update = |target| {
+        let update = world.kinesis.update_shard_count().stream_name("s").target_shard_count(target);
+        update.scaling_type(ScalingType::UniformScaling).send()
+    };
+    for round in 0..10 {
+        update(2 + round % 2).await.expect("updated");
+    }
+    assert_eq!(code(update(2).await), "LimitExceededException");
+    tokio::time::advance(Duration::from_secs(24 * 3600 + 1)).await;
+    update(2).await.expect("updated a day later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_on_demand_stream_is_resharded_by_its_load_alone() {
+    let world = world().await;
+    let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build().expect("a mode");
+    world.kinesis.create_stream().stream_name("s").stream_mode_details(mode).send().await.expect("made");
+    let summary = world.kinesis.describe_stream_summary().stream_name("s").send().await.expect("described");
+    let summary = summary.stream_description_summary().expect("a summary");
+    assert_eq!(summary.stream_mode_details().map(|details| details.stream_mode()), Some(&StreamMode::OnDemand));
+    assert_eq!(summary.open_shard_count(), 4);
+    let first = world.emulator.open_shards("s").expect("a stream")[0].clone();
+    let split = world.kinesis.split_shard().stream_name("s").shard_to_split(&first).new_starting_hash_key("7");
+    assert_eq!(code(split.send().await), "ValidationException");
+    let update = world.kinesis.update_shard_count().stream_name("s").target_shard_count(8);
+    assert_eq!(code(update.scaling_type(ScalingType::UniformScaling).send().await), "ValidationException");
+
+    // 1.5 MiB into one shard within a second: refused in part, and the stream doubles.
+    let put = |part: u8| {
+        let put = world.kinesis.put_record().stream_name("s").partition_key("k").data(Blob::new(vec![part; 786_432]));
+        put.send()
+    };
+    put(1).await.expect("put");
+    assert_eq!(code(put(2).await), "ProvisionedThroughputExceededException");
+    assert_eq!(world.emulator.open_shards("s").expect("a stream").len(), 8);
+    put(3).await.expect("its new shard takes it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_shard_is_listed_until_its_records_are_past_the_retention() {
+    let world = world().await;
+    world.emulator.create_stream("s", 1).expect("made");
+    world.emulator.split_shard("s", "shardId-000000000000").expect("split");
+    let listed = || world.kinesis.list_shards().stream_name("s").send();
+    assert_eq!(listed().await.expect("listed").shards().len(), 3);
+    tokio::time::advance(Duration::from_secs(24 * 3600 + 1)).await;
+    assert_eq!(listed().await.expect("listed").shards().len(), 2, "its parent has expired");
 }
 
 #[tokio::test(start_paused = true)]
