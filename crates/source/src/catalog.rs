@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aws_sdk_kinesis::types;
@@ -98,6 +99,21 @@ impl fmt::Display for StreamStatus {
     }
 }
 
+/// Which stream its readers mean: one that was made anew under the name is another.
+#[derive(Debug, Default)]
+pub(crate) struct Pinned {
+    created: OnceLock<Millis>,
+    /// When the last question began that the same stream answered.
+    same_at: tokio::sync::Mutex<Option<Duration>>,
+}
+
+impl Pinned {
+    pub(crate) fn pin(&self, created: Millis) {
+        // A stream is pinned once, by whoever starts with it.
+        let _ = self.created.set(created);
+    }
+}
+
 /// Asks a stream about itself.
 #[derive(Clone, Debug)]
 pub struct Catalog {
@@ -128,6 +144,25 @@ impl Catalog {
             },
             open_shards,
         })
+    }
+
+    /// Whether what the service said until `since` came from the pinned stream. A sequence number names its stream and
+    /// the service refuses it anywhere else; TRIM_HORIZON and a time do not, so an iterator made of them is only used
+    /// after this. Readers that ask at once share an answer. Cancel-safe.
+    pub(crate) async fn still_the_same(&self, since: Duration) -> Result<(), Failure> {
+        let pinned = &self.stream.pinned;
+        let Some(created) = pinned.created.get() else { return Ok(()) };
+        let mut same_at = pinned.same_at.lock().await;
+        if same_at.is_some_and(|at| at >= since) {
+            return Ok(());
+        }
+        let begun = self.stream.clock().elapsed();
+        let summary = self.tried(|| self.describe()).await?;
+        if millis(&summary.stream_creation_timestamp) != *created {
+            return Err(Failure::new(Kind::Gone, "the stream was deleted and made anew under its name"));
+        }
+        *same_at = Some(begun);
+        Ok(())
     }
 
     /// The shards of the stream, every page of them (ListShards). Cancel-safe.

@@ -233,6 +233,71 @@ mod tests {
         assert_eq!(pace.next_call(), 5 * SEC + Duration::from_secs_f64(1.0 / 4.5));
     }
 
+    /// A shard's five calls a second, taken by whoever asks.
+    #[derive(Default)]
+    struct Calls(std::collections::VecDeque<Duration>);
+
+    impl Calls {
+        fn admit(&mut self, now: Duration) -> bool {
+            while self.0.front().is_some_and(|at| *at + SEC <= now) {
+                self.0.pop_front();
+            }
+            let free = self.0.len() < 5;
+            if free {
+                self.0.push_back(now);
+            }
+            free
+        }
+    }
+
+    #[test]
+    fn readers_of_one_shard_come_to_share_its_calls() {
+        for readers in [2, 3] {
+            let random = Seeded::new(7);
+            let (mut calls, mut paces) = (Calls::default(), (0..readers).map(|_| Pace::new(SEC)).collect::<Vec<_>>());
+            let (mut answers, mut throttles) = (vec![0_u32; readers], 0);
+            loop {
+                let turn = (0..readers).min_by_key(|reader| paces[*reader].next_call()).expect("a reader");
+                let pace = &mut paces[turn];
+                let now = pace.next_call();
+                if now >= 120 * SEC {
+                    break;
+                }
+                pace.called(now);
+                if calls.admit(now) {
+                    pace.answered(now, 1000, false);
+                    answers[turn] += 1;
+                } else {
+                    pace.throttled(now, &random);
+                    throttles += 1;
+                }
+            }
+            let all: u32 = answers.iter().sum();
+            assert!(all > 300, "{answers:?}: most of the 600 calls are used");
+            assert!(throttles * 4 < all, "{throttles} throttles, {answers:?}");
+            let fair = all / readers as u32;
+            assert!(answers.iter().all(|got| *got * 2 > fair && *got < fair * 2), "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn the_rate_stays_between_its_limits_whatever_happens() {
+        let (mut pace, random) = (Pace::new(SEC), Seeded::new(3));
+        let mut now = SEC;
+        for step in 0..5_000 {
+            pace.called(now);
+            match random.below(3) {
+                0 => pace.throttled(now, &random),
+                1 => pace.answered(now, random.below(11 * MIB as u64) as usize, step % 2 == 0),
+                _ => drop(pace.failed(now, &random)),
+            }
+            assert!((CALLS_PER_SECOND_MIN..=CALLS_PER_SECOND).contains(&pace.calls_per_second));
+            let wait = pace.next_call().saturating_sub(now);
+            assert!(wait <= FAILURE_LONGEST.max(THROTTLE_LONGEST), "{wait:?}");
+            now = now.max(pace.next_call());
+        }
+    }
+
     #[test]
     fn throttles_never_stop_a_reader_for_good() {
         let (mut pace, random) = (Pace::new(SEC), Seeded::new(1));

@@ -6,9 +6,11 @@ use standpipe_lease::ShardInfo;
 use standpipe_lease::coordinator::ShardCatalog;
 use standpipe_source::{Catalog, ShardFilter};
 
-/// ListShards.
+use crate::incarnation::{Identity, Incarnation};
+
+/// ListShards, of the stream that was there at the start and no other.
 #[derive(Debug)]
-pub(crate) struct Shards(pub Catalog);
+pub(crate) struct Shards(pub Catalog, pub Identity);
 
 #[async_trait]
 impl ShardCatalog for Shards {
@@ -23,6 +25,11 @@ impl ShardCatalog for Shards {
                 open: !shard.closed,
             })
         };
-        shards.into_iter().map(info).collect()
+        // Asked after the list: it is of this stream if the stream is still the same then.
+        match self.1.ask().await {
+            Incarnation::Same => shards.into_iter().map(info).collect(),
+            Incarnation::Another => Err("the stream was made anew under its name".to_owned()),
+            Incarnation::Unknown => Err("the stream does not say which one it is".to_owned()),
+        }
     }
 }
