@@ -27,7 +27,7 @@ pub use release::Release;
 pub use reset::{LeaseReset, Moves, ResetPlan, To, Wanted};
 pub use settle::{Choice, SettlePlan};
 
-use crate::{CommitTable, LeaseTable};
+use crate::{CommitTable, LeaseTable, WorkerTable};
 
 /// How often a request is sent before it has failed.
 const TRIES: u32 = 8;
@@ -41,6 +41,8 @@ pub struct Mend {
     pub table: LeaseTable,
     /// The receipts.
     pub commits: CommitTable,
+    /// The workers' heartbeats.
+    pub workers: WorkerTable,
     /// The destinations of the config, to publish what is pending.
     pub destinations: BTreeMap<DestinationId, Arc<dyn Destination>>,
     /// The clocks. The wall clock is for people: ages, and what `latest` means.

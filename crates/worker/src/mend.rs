@@ -5,7 +5,7 @@
 use standpipe_config::Config;
 use standpipe_config::config::Pipeline;
 use standpipe_lease::mend::Mend;
-use standpipe_lease::{CommitTable, LeaseTable};
+use standpipe_lease::{CommitTable, LeaseTable, WorkerTable};
 
 use crate::assemble;
 use crate::errors::WorkerError;
@@ -17,6 +17,7 @@ pub fn mend(config: &Config, pipeline: &Pipeline, platform: &Platform) -> Result
     let table = &pipeline.lease.table;
     Ok(Mend {
         table: LeaseTable::new(parts.delivery.clone(), table.clone()),
+        workers: WorkerTable::new(parts.delivery.clone(), table),
         commits: CommitTable::new(parts.delivery, table, platform.clock.clone()),
         destinations: parts.destinations.into_iter().map(|one| (one.id, one.destination)).collect(),
         clock: platform.clock.clone(),

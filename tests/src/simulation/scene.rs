@@ -33,6 +33,8 @@ pub(super) struct Scene {
     pub consumer: bool,
     /// Everybody is away for longer than the stream keeps records; with `true` the open uploads are gone too.
     pub fleet_down: Option<bool>,
+    /// `lease.heartbeat: per_worker`.
+    pub cheap: bool,
 }
 
 impl Scene {
@@ -53,16 +55,18 @@ impl Scene {
             latest,
             consumer: dice.percent(12),
             fleet_down: dice.percent(5).then(|| dice.percent(50)),
+            cheap: dice.percent(25),
         }
     }
 
     /// The config of a worker, with this buffer interval.
     pub(super) fn config(&self, interval: u64) -> Config {
         let Self { failover, size, .. } = self;
+        let heartbeat = if self.cheap { "per_worker" } else { "per_lease" };
         let start = if self.latest { "latest" } else { "trim_horizon" };
         let text = format!(
             "version: 1\nhttp: \"off\"\nworker: {{ memory: 64MiB, shutdown_grace: 40s }}\npipelines:\n  sim:\n    \
-             lease: {{ table: {TABLE}, failover: {failover}s }}\n    \
+             lease: {{ table: {TABLE}, failover: {failover}s, heartbeat: {heartbeat} }}\n    \
              source: {{ kinesis: {{ stream: {STREAM}, start: {start} }} }}\n    destinations:\n      - s3: {{ bucket: \
              {BUCKET}, prefix: \"out/\", buffer: {{ size: {size}MiB, interval: {interval}s }} }}\n"
         );

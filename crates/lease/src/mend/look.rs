@@ -1,14 +1,16 @@
 //! `lease ->`: what stands in the two tables, and which owners are alive.
 //!
-//! Alive is what a worker would call alive: a counter that moves between two looks, on our own monotonic clock (I12).
+//! Alive is what a worker would call alive: a counter, or a worker's heartbeat, that moves between two looks on our own
+//! monotonic clock (I12).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use standpipe_flow::{CommitError, CommitId, CommitLog, LeaseKey, LeaseRow, Millis, Receipt};
+use standpipe_flow::{CommitError, CommitId, CommitLog, LeaseKey, LeaseRow, Millis, Receipt, WorkerId};
 
 use super::{Mend, MendError, no_table};
 use crate::table::Rows;
+use crate::workers::by_worker;
 
 /// Between two scans while counters are watched.
 const STEP: Duration = Duration::from_secs(1);
@@ -68,6 +70,7 @@ impl Mend {
     pub async fn look(&self, span: Duration) -> Result<Look, MendError> {
         let begun = self.clock.elapsed();
         let first = self.ask(|| self.table.scan()).await?;
+        let first_beats = self.beats(&first).await?;
         let mut look = Look { rows: first.clone(), ..Look::default() };
         loop {
             look.watched = if span.is_zero() { span } else { self.clock.elapsed().saturating_sub(begun) };
@@ -77,11 +80,24 @@ impl Mend {
             }
             tokio::time::sleep(left.min(STEP).min(self.failover / 3)).await;
             look.rows = self.ask(|| self.table.scan()).await?;
-            let moved = |row: &&LeaseRow| first.get(&row.key).is_none_or(|before| before.counter != row.counter);
+            let beats = self.beats(&look.rows).await?;
+            let beats_moved = |owner: &WorkerId| beats.get(owner) != first_beats.get(owner);
+            let moved = |row: &&LeaseRow| {
+                let by_worker = by_worker(row) && row.owner.as_ref().is_some_and(beats_moved);
+                by_worker || first.get(&row.key).is_none_or(|before| before.counter != row.counter)
+            };
             let moving = look.rows.leases.values().filter(|row| row.owner.is_some()).filter(moved);
             look.moving.extend(moving.map(|row| row.key.clone()));
             look.moving.retain(|key| look.rows.get(key).is_some_and(|row| row.owner.is_some()));
         }
+    }
+
+    /// The workers' heartbeats, where leases are held by them.
+    async fn beats(&self, rows: &Rows) -> Result<BTreeMap<WorkerId, u64>, MendError> {
+        if !rows.leases.values().any(by_worker) {
+            return Ok(BTreeMap::new());
+        }
+        Ok(self.ask(|| self.workers.scan()).await?)
     }
 
     /// The table, watched for so long, and the receipt of every pending commit.

@@ -81,7 +81,9 @@ impl Fixture {
         let (table, commits) = world.tables().await;
         let clock = world.clock.clone();
         let destinations = BTreeMap::from([(lake(), Arc::new(Publishes(all)) as Arc<dyn Destination>)]);
-        let fixture = Self { world, mend: Mend { table, commits, destinations, clock, failover: FAILOVER } };
+        let workers = WorkerTable::new(world.dynamo(&world.connect("test")), crate::emulated::TABLE);
+        let mend = Mend { table, commits, workers, destinations, clock, failover: FAILOVER };
+        let fixture = Self { world, mend };
         for n in 0..count {
             fixture.mend.table.create(&LeaseRow::new(lease(n))).await.expect("made");
             fixture.take(n).await;
@@ -361,6 +363,22 @@ async fn a_live_owner_is_asked_and_a_dead_one_is_not() {
     let plan = fixture.mend.plan_release(&fixture.look().await, &lease(0), true).expect("a plan");
     fixture.mend.release(&lease(0), &plan, &me).await.expect("taken away");
     worker.lost().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_with_a_heartbeat_of_its_own_is_alive_although_its_counters_stand_still() {
+    let fixture = Fixture::new(0).await;
+    fixture.world.open_shards(1);
+    let settings = fixture.world.settings("alive");
+    let settings = crate::LeaseSettings { heartbeat: crate::HeartbeatMode::PerWorker, ..settings };
+    let mut worker = fixture.world.worker_with(settings).await;
+    worker.taken().await;
+    tokio::time::sleep(FAILOVER * 2).await;
+    let look = fixture.look().await;
+    assert_eq!(look.moving, BTreeSet::from([lease(0)]));
+    worker.kill();
+    let look = fixture.look().await;
+    assert!(look.expired(&fixture.row(0).await, FAILOVER));
 }
 
 #[tokio::test(start_paused = true)]

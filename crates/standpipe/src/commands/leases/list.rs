@@ -140,7 +140,7 @@ fn alive(listing: &Listing, row: &LeaseRow) -> Option<bool> {
 fn text(table: &str, listing: &Listing, sums: &Sums) -> String {
     let rows = &listing.look.rows;
     let ids: BTreeSet<&DestinationId> = rows.leases.values().flat_map(|row| row.destinations.keys()).collect();
-    let mut header: Vec<String> = ["LEASE", "OWNER", "COUNTER", "CHECKPOINT"].map(str::to_owned).into();
+    let mut header: Vec<String> = ["LEASE", "OWNER", "HEARTBEAT", "CHECKPOINT"].map(str::to_owned).into();
     header.extend(ids.iter().map(|id| id.as_str().to_uppercase()));
     let mut lines: Vec<Line> = rows.leases.values().map(|row| line(listing, row, &ids)).collect();
     for (lease, reason) in &rows.unreadable {
@@ -169,13 +169,13 @@ fn text(table: &str, listing: &Listing, sums: &Sums) -> String {
 
 fn line(listing: &Listing, row: &LeaseRow, ids: &BTreeSet<&DestinationId>) -> Line {
     let owner = row.owner.as_ref().map_or("-".to_owned(), |owner| cells::owner(owner.as_str()));
-    let counter = match alive(listing, row) {
+    let heartbeat = match alive(listing, row) {
         Some(true) => "moves",
         Some(false) => "still",
         None if row.owner.is_some() => "?",
         None => "-",
     };
-    let mut cells = vec![row.key.to_string(), owner, counter.to_owned(), cells::position(&row.checkpoint)];
+    let mut cells = vec![row.key.to_string(), owner, heartbeat.to_owned(), cells::position(&row.checkpoint)];
     for id in ids {
         let position = row.destinations.get(*id);
         cells.push(position.map_or("-".to_owned(), |at| cells::destination(row, at, listing.now)));
@@ -210,7 +210,7 @@ fn line(listing: &Listing, row: &LeaseRow, ids: &BTreeSet<&DestinationId>) -> Li
     if !row.version_known() {
         notes.push(format!("form {} of our attributes: a newer version wrote it", row.version.unwrap_or_default()));
     }
-    let alarming = counter == "still"
+    let alarming = heartbeat == "still"
         || !row.version_known()
         || row.destinations.values().any(|position| quarantined(listing, position));
     Line { cells, notes, alarming }
