@@ -61,6 +61,11 @@ pub struct Cut<S> {
     pub shards: Vec<CutShard<S>>,
 }
 
+/// Records in one batch, whatever they weigh: what is kept of each until the commit (its reason, if it is rejected; its
+/// line's frame in an error object) stands outside the memory budget, and its error objects in one receipt
+/// (`docs/decisions/receipt-size.md`). Reached by records of less than 128 bytes in batches of 128 MiB.
+const RECORDS_MAX: usize = 1 << 20;
+
 #[derive(Debug)]
 struct Buffer<S> {
     tenure: Tenure,
@@ -68,6 +73,7 @@ struct Buffer<S> {
     next: Position,
     chunks: Vec<(Chunk, S)>,
     bytes: u64,
+    records: usize,
     /// When the oldest buffered chunk came.
     since: Option<Duration>,
     ended: bool,
@@ -85,6 +91,11 @@ impl<S> Buffer<S> {
 
     fn is_empty(&self) -> bool {
         self.chunks.is_empty() && !self.ended
+    }
+
+    /// Records without data hold memory too.
+    fn holds_records(&self) -> bool {
+        self.chunks.iter().any(|(chunk, _)| !chunk.records.is_empty())
     }
 }
 
@@ -104,7 +115,7 @@ impl<S> Batcher<S> {
     /// Begins to buffer a shard after `from`, dropping whatever was buffered of it.
     pub fn open(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
         let flush = self.shards.get(&lease).is_some_and(|buffer| buffer.flush && buffer.tenure == tenure);
-        let buffer = Buffer { tenure, next: from, chunks: Vec::new(), bytes: 0, since: None, ended: false, flush };
+        let buffer = Buffer { tenure, next: from, chunks: Vec::new(), bytes: 0, records: 0, since: None, ended: false, flush };
         self.shards.insert(lease, buffer);
     }
 
@@ -123,6 +134,7 @@ impl<S> Batcher<S> {
         }
         buffer.next = chunk.to.clone();
         buffer.bytes += chunk.data_bytes() as u64;
+        buffer.records += chunk.records.len();
         buffer.since.get_or_insert(now);
         buffer.chunks.push((chunk, share));
         Ok(())
@@ -179,17 +191,19 @@ impl<S> Batcher<S> {
     pub fn cut(&mut self, now: Duration, memory_short: bool, ready: impl Fn(&LeaseKey) -> bool) -> Option<Cut<S>> {
         let reason = self.reason(now, memory_short, &ready)?;
         let mut shards = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut records) = (0, 0);
         // A shard that must go now goes first, so that a full lane never holds up a hand-over.
         let urgent = |buffer: &Buffer<S>| buffer.is_due_at_once().is_some();
         for first in [true, false] {
             for (lease, buffer) in &mut self.shards {
-                let room = shards.len() < self.limits.shards_max && (bytes < self.limits.size_bytes || first);
+                let small = bytes < self.limits.size_bytes && records < RECORDS_MAX;
+                let room = shards.len() < self.limits.shards_max && (small || first);
                 if !room || buffer.is_empty() || urgent(buffer) != first || !ready(lease) {
                     continue;
                 }
                 let left = self.limits.size_bytes.saturating_sub(bytes).max(1);
-                let part = buffer.cut(lease, left, now);
+                let part = buffer.cut(lease, (left, RECORDS_MAX.saturating_sub(records).max(1)), now);
+                records += part.chunks.iter().map(|(chunk, _)| chunk.records.len()).sum::<usize>();
                 bytes += part.chunks.iter().map(|(chunk, _)| chunk.data_bytes() as u64).sum::<u64>();
                 shards.push(part);
             }
@@ -210,11 +224,12 @@ impl<S> Batcher<S> {
         }
         let bytes: u64 = open.iter().map(|buffer| buffer.bytes).sum();
         let oldest = open.iter().filter_map(|buffer| buffer.since).min()?;
-        if bytes >= self.limits.size_bytes {
+        let records: usize = open.iter().map(|buffer| buffer.records).sum();
+        if bytes >= self.limits.size_bytes || records >= RECORDS_MAX {
             Some(CutReason::Size)
         } else if oldest + self.limits.interval <= now {
             Some(CutReason::Interval)
-        } else if memory_short && bytes > 0 {
+        } else if memory_short && open.iter().any(|buffer| buffer.holds_records()) {
             Some(CutReason::Memory)
         } else {
             None
@@ -223,17 +238,20 @@ impl<S> Batcher<S> {
 }
 
 impl<S> Buffer<S> {
-    /// Takes chunks until `left` bytes are reached, at least one. What remains of a shard that must go now is due at once.
-    fn cut(&mut self, lease: &LeaseKey, left: u64, now: Duration) -> CutShard<S> {
+    /// Takes chunks until `left` bytes or records are reached, at least one. What remains of a shard that must go now is
+    /// due at once.
+    fn cut(&mut self, lease: &LeaseKey, left: (u64, usize), now: Duration) -> CutShard<S> {
         let mut taken = 0;
-        let mut bytes = 0;
-        while taken < self.chunks.len() && bytes < left {
+        let (mut bytes, mut records) = (0, 0);
+        while taken < self.chunks.len() && bytes < left.0 && records < left.1 {
             bytes += self.chunks[taken].0.data_bytes() as u64;
+            records += self.chunks[taken].0.records.len();
             taken += 1;
         }
         let rest = self.chunks.split_off(taken);
         let chunks = std::mem::replace(&mut self.chunks, rest);
         self.bytes -= bytes;
+        self.records -= records;
         self.since = (!self.chunks.is_empty()).then_some(now);
         let whole = self.chunks.is_empty();
         let to = match chunks.last() {

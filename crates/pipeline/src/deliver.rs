@@ -13,7 +13,7 @@ use standpipe_flow::{
     Batch, BatchShard, Clock, CommitId, CommitLog, Destination, DestinationId, Fence, Holdings, LeaseKey, LeaseRow,
     Position, Random, Range, Receipt, Tenure, WorkerId,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
@@ -227,6 +227,7 @@ impl Delivery {
                 clock: self.clock,
                 random: self.random,
                 metrics: self.metrics,
+                error_turn: Arc::new(Semaphore::new(1)),
             },
             budget: self.budget,
             fingerprint: self.fingerprint,
@@ -360,7 +361,7 @@ impl Loop {
             let (fence, from, before) = (fence.clone(), from.clone(), arrival);
             let (chunks, held): (Vec<_>, Vec<Share>) = part.chunks.into_iter().unzip();
             shares.extend(held);
-            let last = chunks.last().and_then(|chunk| chunk.records.last());
+            let last = chunks.iter().rev().find_map(|chunk| chunk.records.last());
             let arrival = last.map(|record| record.arrival).or(before);
             if part.to == Position::ShardEnd {
                 self.ending.insert(part.lease);
@@ -453,7 +454,6 @@ impl Loop {
             }
             Effect::HandsOff { lease, tenure, why } => {
                 error!(shard = %lease, why, "hands off: a human must look at this lease");
-                metrics.commit_quarantined.get_or_create(at).inc();
                 self.order(Order::HandsOff { lease, tenure });
             }
             Effect::Dead { cid, why } => {

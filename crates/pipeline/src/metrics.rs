@@ -76,8 +76,18 @@ metrics! {
     source_records: At => Counter, "source_records";
     /// Bytes of record data read from the stream
     source_bytes: At => Counter, "source_bytes";
+    /// User records read: those of KPL aggregates, and whole records
+    source_user_records: At => Counter, "source_user_records";
+    /// User records of KPL aggregates whose hash key lies outside their shard; out_of_range says whether they are delivered
+    source_subrecords_out_of_range: At => Counter, "source_subrecords_out_of_range";
+    /// Records that begin like a KPL aggregate and are none; delivered as they are
+    source_broken_aggregates: At => Counter, "source_broken_aggregates";
     /// Reads that failed and were tried again
     source_errors: Why => Counter, "source_errors";
+    /// Shards that are read now, by way: polling, fan_out
+    source_shards: Why => Gauge, "source_shards";
+    /// Subscriptions of enhanced fan-out that ended or were not granted, by reason; renewed is the regular one
+    source_efo_reconnects: Why => Counter, "source_efo_reconnects";
     /// How far the last read was behind the newest record of its shard, in seconds
     source_lag_seconds: OfShard => Seconds, "source_lag_seconds";
     /// How long the present read of a shard is under way, in seconds; 0 while its reader waits for memory

@@ -107,7 +107,8 @@ impl Progress {
         self.note(lease, |seen| {
             seen.read_at = Some(now);
             seen.behind = behind;
-            seen.newest = newest;
+            // Of a chunk of which everything was dropped nobody knows it.
+            seen.newest = newest.or(seen.newest);
             (seen.at_tip_since, seen.at_tip) = (None, false);
         });
     }
@@ -236,8 +237,12 @@ async fn read_on<R: ShardReader>(
 }
 
 fn count(context: &ReadContext, chunk: &Chunk) {
-    context.metrics.source_records.get_or_create(&context.at).inc_by(chunk.records.len() as u64);
-    context.metrics.source_bytes.get_or_create(&context.at).inc_by(chunk.data_bytes() as u64);
+    let (metrics, at, taken) = (&context.metrics, &context.at, chunk.taken);
+    metrics.source_records.get_or_create(at).inc_by(taken.stream_records);
+    metrics.source_bytes.get_or_create(at).inc_by(taken.stream_bytes);
+    metrics.source_user_records.get_or_create(at).inc_by(chunk.records.len() as u64);
+    metrics.source_subrecords_out_of_range.get_or_create(at).inc_by(taken.out_of_range);
+    metrics.source_broken_aggregates.get_or_create(at).inc_by(taken.no_aggregates);
     set_lag(context, &chunk.lease, chunk.behind);
 }
 

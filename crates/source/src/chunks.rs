@@ -233,6 +233,10 @@ impl Chunks {
             waiting.hand_on(&self.unpack, &mut records, &mut taken);
         }
         let from = std::mem::replace(&mut self.handed_on, to.clone());
+        if records.is_empty() {
+            // Everything was left out, and the bytes that came are free.
+            (records, memory_bytes) = (Vec::new(), 0);
+        }
         memory_bytes += self.waiting_bytes;
         let (lease, tenure) = (self.lease.clone(), self.tenure);
         Some(Chunk { lease, tenure, from, to, records, behind, memory_bytes, taken })

@@ -83,6 +83,8 @@ pub struct PutCounts {
     pub records: u64,
     /// Bytes of their data.
     pub bytes: u64,
+    /// Records of the stream that hold them.
+    pub stream_records: u64,
     /// Calls of PutRecords.
     pub calls: u64,
     /// Entries refused for throughput, and sent again.
@@ -237,6 +239,7 @@ impl Putter {
                     bytes += entry.request.data.as_ref().len();
                     self.counts.records += entry.user_records;
                     self.counts.bytes += entry.user_bytes;
+                    self.counts.stream_records += 1;
                 }
                 Some(code) => {
                     let throttled = code == "ProvisionedThroughputExceededException";

@@ -71,6 +71,20 @@ fn a_shard_that_is_not_published_yet_is_left_out_and_kept() {
 }
 
 #[test]
+fn a_batch_is_cut_by_the_number_of_its_records_however_small_they_are() {
+    let mut batcher = batcher(1 << 40, 1_000, 32);
+    for n in [1, 2] {
+        batcher.open(lease(n), T, at(0));
+        batcher.push(chunk(n, 0, 300_000, 0), (), s(0)).expect("continues");
+    }
+    assert!(batcher.cut(s(0), false, |_| true).is_none());
+    batcher.push(chunk(1, 300_000, 800_000, 0), (), s(0)).expect("continues");
+    let cut = batcher.cut(s(0), false, |_| true).expect("a million records");
+    let records: usize = cut.shards.iter().flat_map(|part| &part.chunks).map(|(chunk, ())| chunk.records.len()).sum();
+    assert_eq!((cut.reason, records), (CutReason::Size, 1_100_000));
+}
+
+#[test]
 fn an_end_before_everything_has_come_is_refused_and_reading_goes_on_where_it_stood() {
     let mut batcher = batcher(1000, 10, 32);
     batcher.open(lease(1), T, at(0));
@@ -130,6 +144,27 @@ fn memory_pressure_cuts_what_there_is() {
     assert!(batcher.cut(s(0), true, |_| true).is_none(), "nothing buffered");
     batcher.push(chunk(1, 0, 1, 10), (), s(0)).expect("continues");
     assert_eq!(batcher.cut(s(0), true, |_| true).expect("due").reason, CutReason::Memory);
+}
+
+/// A KPL aggregate may hold a quarter of a million records without a byte of data.
+#[test]
+fn memory_pressure_cuts_records_without_data() {
+    let mut batcher = batcher(1 << 20, 1000, 32);
+    batcher.open(lease(1), T, at(0));
+    batcher.push(Chunk { records: Vec::new(), ..chunk(1, 0, 1, 0) }, (), s(0)).expect("continues");
+    assert!(batcher.cut(s(0), true, |_| true).is_none(), "what was dropped holds nothing");
+    batcher.push(chunk(1, 1, 2, 0), (), s(0)).expect("continues");
+    assert_eq!(batcher.cut(s(0), true, |_| true).expect("due").shards[0].to, at(2));
+}
+
+/// Whatever the size of a batch is to be, it ends where a chunk ends; so an aggregate is never in two.
+#[test]
+fn a_batch_ends_where_a_chunk_ends() {
+    let mut batcher = batcher(1, 1000, 32);
+    batcher.open(lease(1), T, at(0));
+    batcher.push(chunk(1, 0, 500, 100), (), s(0)).expect("continues");
+    let cut = batcher.cut(s(0), false, |_| true).expect("full");
+    assert_eq!((cut.reason, cut.shards[0].to.clone()), (CutReason::Size, at(500)));
 }
 
 proptest! {

@@ -130,3 +130,60 @@ async fn a_panic_in_a_reader_ends_that_reader_alone_and_gives_its_memory_back() 
     assert!(matches!(task.join_next().await, Some(Ok(ReadEnd::Died))));
     assert_eq!(context.budget.used_bytes(), 0);
 }
+
+/// What it reads expands: 64 KiB are reserved, 900 KiB are needed.
+struct Expanding {
+    came: bool,
+}
+
+impl ShardReader for Expanding {
+    async fn next(&mut self) -> Result<Read, ReadError> {
+        if !std::mem::replace(&mut self.came, true) {
+            return Ok(Read::Heavy);
+        }
+        self.came = false;
+        Ok(Read::Chunk(Chunk {
+            lease: lease(),
+            tenure: standpipe_flow::Tenure([1; 16]),
+            from: at(10),
+            to: at(11),
+            records: Vec::new(),
+            behind: Duration::ZERO,
+            memory_bytes: 900 << 10,
+            taken: standpipe_flow::Taken {
+                stream_records: 1,
+                stream_bytes: 50_000,
+                out_of_range: 7,
+                ..Default::default()
+            },
+        }))
+    }
+
+    fn expected_bytes(&self) -> usize {
+        if self.came { 900 << 10 } else { 64 << 10 }
+    }
+}
+
+/// Without this, every reader could hold what its answer expands to beside a budget that is spent.
+#[tokio::test(start_paused = true)]
+async fn what_expands_waits_for_its_memory_and_keeps_none_meanwhile() {
+    let context = context();
+    let others = context.budget.take(512 << 10).await;
+    let (chunks, mut arrived) = mpsc::channel(1);
+    let of = Reading { lease: lease(), epoch: 1, from: at(10) };
+    let mut task = JoinSet::new();
+    task.spawn(read(Expanding { came: false }, of, context.clone(), chunks));
+    tokio::time::sleep(seconds(1)).await;
+    assert!(arrived.try_recv().is_err() && context.budget.pressure());
+    assert_eq!(context.budget.used_bytes(), 512 << 10, "its first share went back");
+    drop(others);
+    let first = arrived.recv().await.expect("it came");
+    assert_eq!(first.share.bytes(), 900 << 10);
+    let counted = |family: &prometheus_client::metrics::family::Family<
+        At,
+        prometheus_client::metrics::counter::Counter,
+    >| { family.get_or_create(&context.at).get() };
+    let metrics = &context.metrics;
+    assert_eq!((counted(&metrics.source_records), counted(&metrics.source_bytes)), (1, 50_000));
+    assert_eq!((counted(&metrics.source_user_records), counted(&metrics.source_subrecords_out_of_range)), (0, 7));
+}

@@ -9,8 +9,8 @@ use standpipe_flow::{
 
 use super::script::{Say, Script};
 use crate::{
-    Polling, PollingSettings, PutError, PutSettings, ReadFrom, ShardFilter, StreamError, StreamRef, StreamStatus, Tip,
-    Unpack,
+    Pack, Polling, PollingSettings, PutError, PutSettings, ReadFrom, ShardFilter, StreamError, StreamRef, StreamStatus,
+    Tip, Unpack,
 };
 
 fn from(position: Position, pinned: Option<Millis>) -> ReadFrom {
@@ -471,6 +471,54 @@ async fn a_producer_gives_up_when_nothing_moves_and_at_once_when_refused() {
     let mut putter = script.stream().putter(PutSettings::default());
     putter.push(b"line".to_vec(), "key".to_owned()).await.expect("buffered");
     assert!(matches!(putter.flush().await, Err(PutError::Refused { .. })));
+    let script = Script::new(|_| Say::Error("AccessDeniedException"));
+    let mut putter = script.stream().putter(PutSettings::default());
+    putter.push(b"line".to_vec(), "key".to_owned()).await.expect("buffered");
+    assert!(matches!(putter.flush().await, Err(PutError::Denied { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_a_producer_from_writing_can_be_seen_meanwhile() {
+    let mut calls = 0;
+    let script = Script::new(move |call| {
+        calls += 1;
+        if calls < 20 { Say::Reset } else { Say::Ok(put_answer(&call.body, |_| None)) }
+    });
+    let mut putter = script.stream().putter(PutSettings::default());
+    let trouble = putter.trouble();
+    putter.push(b"line".to_vec(), "key".to_owned()).await.expect("buffered");
+    let look = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        trouble.cause()
+    };
+    let (put, seen) = tokio::join!(putter.flush(), look);
+    put.expect("the line is put in the end");
+    assert!(seen.is_some_and(|cause| cause.contains("reset")));
+    assert_eq!(trouble.cause(), None);
+}
+
+/// A hundred thousand user records come in a few hundred kilobytes: they are counted before they are made.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_expands_is_handed_on_once_its_memory_is_reserved() {
+    let dense = |sequence: u64| {
+        let mut pack = Pack::new(usize::MAX);
+        (0..50_000).for_each(|_| assert_eq!(pack.add(Vec::new(), "k".to_owned()), None));
+        let data = base64_simd::STANDARD.encode_to_string(pack.take().expect("not empty").data);
+        json!({ "SequenceNumber": sequence.to_string(), "Data": data, "PartitionKey": "k" })
+    };
+    let answer = json!({ "Records": [dense(5), dense(6)], "MillisBehindLatest": 9, "NextShardIterator": "a" });
+    let script = Script::of([answer]);
+    let from = ReadFrom { unpack: Unpack { kpl: true, ..Unpack::default() }, ..from(Position::TrimHorizon, None) };
+    let mut reader = script.stream().reader(from, PollingSettings::default());
+    assert!(matches!(reader.next().await, Ok(Read::Heavy)), "more than was reserved");
+    for to in [at(5, 49_999), at(6, 49_999)] {
+        let reserved = reader.expected_bytes();
+        let chunk = chunk(&mut reader).await;
+        let holds = chunk.records.capacity() * size_of_val(&chunk.records[0]);
+        assert!(holds <= chunk.memory_bytes && chunk.memory_bytes <= reserved, "{holds} of {reserved}");
+        assert_eq!((chunk.records.len(), chunk.to), (50_000, to));
+    }
+    assert_eq!(script.bodies("GetRecords").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
