@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::lease::{DestinationId, DestinationPosition, Fence, LeaseKey, LeaseRow, Tenure};
+use crate::lease::{DestinationId, DestinationPosition, Fence, LeaseKey, LeaseRow, Tenure, Throughput};
 use crate::sequence::Position;
 
 /// One held lease.
@@ -25,6 +25,12 @@ pub struct Holding {
     pub positions: BTreeMap<DestinationId, DestinationPosition>,
     /// `spOff`.
     pub off: BTreeSet<DestinationId>,
+    /// `throughputKBps`, as of the last heartbeat.
+    pub throughput: Throughput,
+    /// Bytes of record data read since then.
+    pub read_bytes: u64,
+    /// When that was, on [`crate::Clock::elapsed`]'s axis.
+    pub measured_at: Option<Duration>,
 }
 
 impl Holding {
@@ -37,7 +43,18 @@ impl Holding {
             checkpoint: row.checkpoint.clone(),
             positions: row.destinations.clone(),
             off: row.off.clone(),
+            throughput: row.throughput.unwrap_or_default(),
+            read_bytes: 0,
+            measured_at: None,
         }
+    }
+
+    /// Brings the throughput up to now, for a heartbeat to write.
+    pub fn measure(&mut self, now: Duration) {
+        if let Some(before) = self.measured_at {
+            self.throughput = self.throughput.after(self.read_bytes, now.saturating_sub(before));
+        }
+        (self.read_bytes, self.measured_at) = (0, Some(now));
     }
 
     /// Where the next heartbeat may move `checkpoint`: the smallest finalized position over the row's destinations
@@ -102,6 +119,15 @@ impl Holdings {
         });
     }
 
+    /// Notes that so much was read of a shard, whatever the acquisition: it makes the shard's throughput.
+    pub fn read(&self, lease: &LeaseKey, bytes: u64) {
+        self.with(|all| {
+            if let Some(holding) = all.get_mut(lease) {
+                holding.read_bytes = holding.read_bytes.saturating_add(bytes);
+            }
+        });
+    }
+
     /// Changes a holding, if it is still held under this acquisition.
     pub fn change(&self, lease: &LeaseKey, tenure: Tenure, change: impl FnOnce(&mut Holding)) {
         self.with(|all| {
@@ -109,5 +135,33 @@ impl Holdings {
                 change(holding);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::{Generation, WorkerId};
+
+    #[test]
+    fn throughput_is_half_the_old_and_half_the_new_at_every_heartbeat() {
+        let row = LeaseRow::new(LeaseKey::new("shardId-0"));
+        let (lease, owner) = (row.key.clone(), WorkerId::new("me"));
+        let fence = Fence { lease: lease.clone(), owner, tenure: Tenure([1; 16]), generation: Generation(0) };
+        let holdings = Holdings::default();
+        holdings.insert(Holding::of(&row, fence, Duration::ZERO));
+        let beat = |second| {
+            holdings.change(&lease, Tenure([1; 16]), |held| held.measure(Duration::from_secs(second)));
+            holdings.get(&lease).expect("held").throughput
+        };
+        holdings.read(&lease, 1 << 20);
+        assert_eq!(beat(10).kb(), 0, "the first heartbeat only begins to measure");
+        holdings.read(&lease, 100 * 1024);
+        assert_eq!(beat(12), Throughput { millionths: 25_000_000 }, "50 KB/s, half of it");
+        assert_eq!(beat(14), Throughput { millionths: 12_500_000 });
+        assert_eq!(beat(14), Throughput { millionths: 12_500_000 }, "no time, no news");
+        holdings.read(&lease, u64::MAX);
+        holdings.read(&lease, u64::MAX);
+        assert_eq!(beat(15).millionths, u64::MAX, "nonsense is bounded");
     }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Millis;
 use crate::receipt::CommitId;
@@ -13,12 +15,12 @@ macro_rules! text_name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes the text as it is.
             pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into().into_boxed_str())
+                Self(text.into().into())
             }
 
             /// The text.
@@ -79,6 +81,29 @@ impl fmt::Debug for Tenure {
 /// `spGen`: the replay generation; a rewind bumps it. Absent is 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Generation(pub u64);
+
+/// `throughputKBps`: how much is read of a shard, as the KCL >= 3.0 keeps it with the heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Throughput {
+    /// Millionths of a KB (1024 bytes) a second: the attribute has six decimals.
+    pub millionths: u64,
+}
+
+impl Throughput {
+    /// What a span in which so much was read makes of it: half the old, half the new (the KCL's alpha of 0.5). A span of
+    /// no time says nothing.
+    pub fn after(self, bytes: u64, span: Duration) -> Self {
+        let fresh = u128::from(bytes) * 1_000_000_000_000 / 1024;
+        let Some(fresh) = fresh.checked_div(span.as_micros()) else { return self };
+        let half = u128::midpoint(u128::from(self.millionths), fresh);
+        Self { millionths: u64::try_from(half).unwrap_or(u64::MAX) }
+    }
+
+    /// Whole KB a second.
+    pub fn kb(self) -> u64 {
+        self.millionths / 1_000_000
+    }
+}
 
 /// How a pending commit is brought to its end by whoever finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -146,6 +171,8 @@ pub struct LeaseRow {
     pub children: BTreeSet<ShardId>,
     /// `startingHashKey`, `endingHashKey`.
     pub hash_range: Option<HashRange>,
+    /// `throughputKBps`; absent before its holder has written it.
+    pub throughput: Option<Throughput>,
     /// `spTenure`.
     pub tenure: Option<Tenure>,
     /// `spCheckpoint`, `spSub`: our copy of `checkpoint`.
@@ -182,6 +209,7 @@ impl LeaseRow {
             parents: BTreeSet::new(),
             children: BTreeSet::new(),
             hash_range: None,
+            throughput: None,
             tenure: None,
             own_checkpoint: None,
             generation: Generation(0),

@@ -33,7 +33,8 @@ pub use commit::{Adopt, Commit, CommitError, CommitLog, CommitShard, Finalize};
 pub use deliver::{BatchLimits, DeliveryError, Destination, Mode, Published, RejectedRecord, Staged};
 pub use holding::{Holding, Holdings};
 pub use lease::{
-    DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure, WorkerId,
+    DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure,
+    Throughput, WorkerId,
 };
 pub use offload::{Job, Offload};
 pub use read::{Read, ReadError, ShardReader};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Builder};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, StalledStreamProtectionConfig};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::SdkConfig;
@@ -50,6 +50,8 @@ impl Dynamo {
                 .behavior_version(BehaviorVersion::latest())
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(timeouts)
+                // The timeout of the whole call covers a stalled body as well.
+                .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
                 .build();
             Client::from_conf(config)
         };

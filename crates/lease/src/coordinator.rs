@@ -24,8 +24,10 @@ use tracing::{debug, info, warn};
 pub use crate::event::{Command, LeaseEvent, LeaseHandle, LostReason};
 use crate::hierarchy::ShardInfo;
 use crate::moves::{self, Context};
-use crate::plan::{self, Action, Observed, View};
+use crate::plan::{self, Action, Observed, Plan, View, Watch};
 use crate::table::Rows;
+use crate::upkeep::{self, Audit};
+use crate::workers::{self, Beats, Beside};
 
 /// The table is scanned this often, or every half failover time if that is less, or if the fleet's scans would cost
 /// more than [`SCAN_UNITS_A_SECOND_MAX`].
@@ -36,6 +38,10 @@ const SCAN_UNITS_A_SECOND_MAX: usize = 20;
 const ROWS_A_UNIT: usize = 4;
 /// The shards are listed this often (KCL: `shardSyncIntervalMillis`), a tenth of it more or less.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
+/// By one worker of the fleet; by the others so many times more seldom.
+const SELDOM: u32 = 5;
+/// A lease that was let go is left to others for so many failover times.
+const LET_GO_FAILOVERS: u32 = 5;
 
 /// What shards a stream has.
 #[async_trait]
@@ -59,8 +65,14 @@ pub struct Coordinator {
 /// What the loop knows.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// When each counter was first seen to be what it is.
-    seen: BTreeMap<LeaseKey, (u64, Duration)>,
+    /// What becomes of each row from scan to scan.
+    watch: Watch,
+    /// What the workers' heartbeats show.
+    beats: Beats,
+    /// Whether this worker has once come by its share.
+    content: bool,
+    /// When this worker last took a lease from a live Java worker.
+    stole_at: Option<Duration>,
     /// The tenures that a row which still names this process may be under.
     tenures: BTreeMap<LeaseKey, BTreeSet<Tenure>>,
     /// Parents that the scan before did not find.
@@ -69,18 +81,26 @@ pub(crate) struct State {
     busy: BTreeSet<LeaseKey>,
     /// Leases that are not taken while their positions are these; not yet known right after the command.
     hands_off: BTreeMap<LeaseKey, Option<BTreeMap<DestinationId, DestinationPosition>>>,
+    /// Leases that are left to others until then.
+    let_go: BTreeMap<LeaseKey, Duration>,
     /// No more takes.
     take_no_more: bool,
     /// The table is so large, or the workers so many, that scans are rarer.
     heavy: bool,
     scanning: bool,
     listing: bool,
+    /// Whether it is this worker's turn to list the shards.
+    lister: bool,
+    /// The shards have to be listed now.
+    list_now: bool,
+    /// Watches for hash keys without a lease.
+    audit: Audit,
     ended: Option<oneshot::Sender<()>>,
 }
 
 /// A request that is over.
 enum Done {
-    Scanned(Result<Rows, CommitError>),
+    Scanned(Result<(Rows, Beside), CommitError>),
     Listed(Result<usize, CommitError>),
     Moved(LeaseKey),
     Asked,
@@ -110,6 +130,9 @@ impl Coordinator {
                     if let Some(soon) = self.done(done, &work) {
                         next_scan = next_scan.min(Instant::now() + soon);
                     }
+                    if std::mem::take(&mut self.state.list_now) {
+                        next_list = Instant::now();
+                    }
                 }
                 () = tokio::time::sleep_until(next_scan), if !self.state.scanning && self.state.ended.is_none() => {
                     next_scan = Instant::now() + self.scan_interval();
@@ -123,6 +146,7 @@ impl Coordinator {
         }
         self.stop.cancel();
         if let Some(ended) = self.state.ended {
+            workers::end(&self.context).await;
             let _ = ended.send(());
         }
     }
@@ -133,42 +157,34 @@ impl Coordinator {
     }
 
     fn scan_interval(&self) -> Duration {
-        let half = self.context.failover / 2;
-        if self.state.heavy { half } else { SCAN_INTERVAL.min(half) }
+        scan_interval(self.state.heavy, self.context.failover)
     }
 
     fn list_interval(&self) -> Duration {
-        let tenth = LIST_INTERVAL.as_millis() as u64 / 10;
-        LIST_INTERVAL - Duration::from_millis(tenth) + Duration::from_millis(self.context.random.below(2 * tenth))
+        let interval = if self.state.lister { LIST_INTERVAL } else { LIST_INTERVAL * SELDOM };
+        let tenth = interval.as_millis() as u64 / 10;
+        interval - Duration::from_millis(tenth) + Duration::from_millis(self.context.random.below(2 * tenth))
     }
 
     fn scan(&mut self, work: &Work) {
         self.state.scanning = true;
         let context = Arc::clone(&self.context);
-        work.push(Box::pin(async move {
-            let rows = context.table.scan().await;
-            Done::Scanned(rows.map(|rows| Rows { at: context.clock.elapsed(), ..rows }))
-        }));
+        work.push(Box::pin(async move { Done::Scanned(workers::scan(&context).await) }));
     }
 
     fn list(&mut self, work: &Work) {
         self.state.listing = true;
         let context = Arc::clone(&self.context);
-        work.push(Box::pin(async move {
-            // Rows read just now: what is missing among older ones may be a lease that has ended since.
-            let rows = match context.table.scan().await {
-                Ok(rows) => rows,
-                Err(error) => return Done::Listed(Err(error)),
-            };
-            Done::Listed(moves::make_missing(&context, &rows).await)
-        }));
+        work.push(Box::pin(async move { Done::Listed(upkeep::sync(&context).await) }));
     }
 
     /// What a finished request means, and how soon the table should be looked at again because of it.
     fn done(&mut self, done: Done, work: &Work) -> Option<Duration> {
         match done {
-            Done::Scanned(Ok(rows)) => {
+            Done::Scanned(Ok((rows, beside))) => {
                 self.state.scanning = false;
+                self.state.beats.see(&rows, &beside);
+                self.state.beats.notice(&self.context, &rows, &beside);
                 let took = self.look(rows, work);
                 // There may be more to take than the first round dared to.
                 took.then(|| self.scan_interval() / 4)
@@ -209,6 +225,10 @@ impl Coordinator {
         rows.unconfirmed = missing.difference(&self.state.missing).cloned().collect();
         self.state.missing = missing;
         self.state.heavy = heavy(&rows);
+        let lister = upkeep::is_lister(&self.context, &rows);
+        self.state.list_now |= lister && !self.state.lister;
+        self.state.lister = lister;
+        self.state.list_now |= upkeep::audit(&self.context, &mut self.state.audit, &rows);
         let rows = Arc::new(rows);
         let before = self.rows.send_replace(Arc::clone(&rows));
         for (lease, error) in rows.unreadable.iter().filter(|(lease, _)| !before.unreadable.contains_key(*lease)) {
@@ -220,7 +240,7 @@ impl Coordinator {
         }
         let held = self.context.holdings.all().into_iter().map(|held| held.fence.lease).collect();
         let ours = self.ours(&rows, &held);
-        let actions = plan::plan(&View {
+        let Plan { actions, content } = plan::plan(&View {
             me: &self.context.worker,
             now: rows.at,
             failover: self.context.failover,
@@ -229,15 +249,21 @@ impl Coordinator {
             held: &held,
             ours: &ours,
             busy: &self.state.busy,
+            stole_at: self.state.stole_at,
+            fresh: !self.state.content,
         });
+        self.state.content |= content;
         let mut took = false;
         for action in actions {
             match action {
                 Action::Take(lease) => {
                     took = true;
-                    if let Some(row) = rows.get(&lease) {
-                        self.take(row.clone(), work);
-                    }
+                    self.take(&rows, &lease, work);
+                }
+                Action::Steal(lease) => {
+                    info!(shard = %lease, "taking a lease from a worker of the Java KCL that has more than its share");
+                    self.state.stole_at = Some(rows.at);
+                    self.take(&rows, &lease, work);
                 }
                 Action::Ask { lease, owner } => {
                     let context = Arc::clone(&self.context);
@@ -253,8 +279,9 @@ impl Coordinator {
 
     /// Brings the watch over the counters up to date. Leases that hands are off are left out.
     fn observe(&mut self, rows: &Rows) -> Vec<Observed> {
-        let State { seen, hands_off, tenures, busy, .. } = &mut self.state;
-        seen.retain(|key, _| rows.get(key).is_some());
+        let State { watch, beats, hands_off, let_go, tenures, busy, .. } = &mut self.state;
+        let_go.retain(|_, until| rows.at < *until);
+        watch.keep(|key| rows.has(key));
         let worker = &self.context.worker;
         tenures
             .retain(|key, _| busy.contains(key) || rows.get(key).is_some_and(|row| row.owner.as_ref() == Some(worker)));
@@ -263,23 +290,23 @@ impl Coordinator {
             row.destinations == *positions.get_or_insert_with(|| row.destinations.clone())
         });
         let mut observed = Vec::new();
-        for row in rows.leases.values() {
-            let entry = seen.entry(row.key.clone()).or_insert((row.counter, rows.at));
-            if entry.0 != row.counter {
-                *entry = (row.counter, rows.at);
-            }
-            if !hands_off.contains_key(&row.key) {
-                observed.push(Observed { row: row.clone(), unchanged_since: entry.1 });
+        let unpinned = rows.unpinned.values().filter(|row| self.context.start.may_pin(row)).map(|row| &row.row);
+        for row in rows.leases.values().chain(unpinned) {
+            let mut seen = watch.see(row, rows.at);
+            seen.unchanged_since = beats.unchanged_since(row, seen.unchanged_since);
+            if !hands_off.contains_key(&row.key) && !let_go.contains_key(&row.key) {
+                observed.push(seen);
             }
         }
         observed
     }
 
-    /// Leases that still name this process and its last tenure, although it holds them no more.
+    /// Leases that still name this process and its last tenure, although it holds them no more. With a heartbeat a worker
+    /// such a lease never expires, so that whatever names this process is taken again.
     fn ours(&self, rows: &Rows, held: &BTreeSet<LeaseKey>) -> BTreeSet<LeaseKey> {
         let ours = |row: &&LeaseRow| {
             row.owner.as_ref() == Some(&self.context.worker)
-                && row.tenure.is_some_and(|tenure| self.used(&row.key, tenure))
+                && (row.tenure.is_some_and(|tenure| self.used(&row.key, tenure)) || workers::by_worker(row))
                 && !held.contains(&row.key)
         };
         rows.leases.values().filter(ours).map(|row| row.key.clone()).collect()
@@ -296,10 +323,14 @@ impl Coordinator {
         tenure
     }
 
-    fn take(&mut self, row: LeaseRow, work: &Work) {
-        let tenure = self.new_tenure(&row.key);
+    fn take(&mut self, rows: &Rows, lease: &LeaseKey, work: &Work) {
+        let tenure = self.new_tenure(lease);
         let context = Arc::clone(&self.context);
-        self.push(work, row.key.clone(), async move { moves::take(&context, &row, tenure).await });
+        if let Some(row) = rows.get(lease).cloned() {
+            self.push(work, lease.clone(), async move { moves::take(&context, &row, tenure).await });
+        } else if let Some(unpinned) = rows.unpinned.get(lease).cloned() {
+            self.push(work, lease.clone(), async move { moves::pin_and_take(&context, &unpinned, tenure).await });
+        }
     }
 
     fn push(&mut self, work: &Work, lease: LeaseKey, move_it: impl Future<Output = ()> + Send + 'static) {
@@ -313,6 +344,12 @@ impl Coordinator {
     fn obey(&mut self, command: Command, work: &Work) {
         match command {
             Command::Release { lease, tenure } => self.release(&lease, tenure, work),
+            Command::LetGo { lease, tenure } => {
+                // Long enough for a worker with its fair share to take it all the same (`plan`).
+                let until = self.context.clock.elapsed() + self.context.failover * LET_GO_FAILOVERS;
+                self.state.let_go.insert(lease.clone(), until);
+                self.release(&lease, tenure, work);
+            }
             Command::Ended { lease, tenure } => self.end(lease, tenure, work),
             Command::WalkAway { lease, tenure } => self.walk_away(lease, tenure, work),
             Command::HandsOff { lease, tenure } => {
@@ -375,8 +412,17 @@ impl Coordinator {
 /// Whether a scan every [`SCAN_INTERVAL`] by every worker seen in it costs too much.
 fn heavy(rows: &Rows) -> bool {
     let workers: BTreeSet<_> = rows.leases.values().filter_map(|row| row.owner.as_ref()).collect();
-    let units = rows.leases.len().div_ceil(ROWS_A_UNIT) * workers.len().max(1);
+    is_heavy(rows.leases.len(), workers.len())
+}
+
+pub(crate) fn is_heavy(leases: usize, workers: usize) -> bool {
+    let units = leases.div_ceil(ROWS_A_UNIT).saturating_mul(workers.max(1));
     units > SCAN_UNITS_A_SECOND_MAX * SCAN_INTERVAL.as_secs() as usize
+}
+
+/// From one scan to the next.
+pub(crate) fn scan_interval(heavy: bool, failover: Duration) -> Duration {
+    if heavy { failover / 2 } else { SCAN_INTERVAL.min(failover / 2) }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::coordinator::{LeaseEvent, LeaseHandle, LostReason, ShardCatalog};
 use crate::kcl::{self, Item};
 use crate::start::{LeaseSettings, Leases, Seams, StartError, StartPosition};
-use crate::{CommitTable, Dynamo, LeaseTable, ShardInfo, StreamIdentity};
+use crate::{CommitTable, Dynamo, HeartbeatMode, LeaseTable, ShardInfo, StreamIdentity};
 
 pub(crate) const TABLE: &str = "orders";
 pub(crate) const FAILOVER: Duration = Duration::from_secs(10);
@@ -99,18 +99,23 @@ pub(crate) struct World {
 impl World {
     /// An emulator where nothing takes time.
     pub(crate) fn still() -> Self {
-        Self::with(Latency::default())
+        Self::with(Latency::default(), false)
     }
 
     /// An emulator where requests travel.
     pub(crate) fn new() -> Self {
-        Self::with(Latency { request: (1, 5), answer: (1, 5), ..Latency::default() })
+        Self::with(Latency { request: (1, 5), answer: (1, 5), ..Latency::default() }, false)
     }
 
-    fn with(latency: Latency) -> Self {
+    /// An emulator that keeps the list of requests.
+    pub(crate) fn traced() -> Self {
+        Self::with(Latency::default(), true)
+    }
+
+    fn with(latency: Latency, trace: bool) -> Self {
         let clock = Arc::new(TestClock(tokio::time::Instant::now()));
         let wall = Arc::clone(&clock);
-        let options = Options { latency, seed: 7, ..Options::new(Arc::new(move || wall.wall().0)) };
+        let options = Options { latency, trace, seed: 7, ..Options::new(Arc::new(move || wall.wall().0)) };
         let emulator = Emulator::new(options).expect("an emulator");
         Self { emulator, clock, shards: Arc::default(), processes: AtomicU64::new(0) }
     }
@@ -184,6 +189,7 @@ impl World {
             worker: WorkerId::new(worker),
             table: TABLE.to_owned(),
             failover: FAILOVER,
+            heartbeat: HeartbeatMode::PerLease,
             leases_max: usize::MAX,
             create: true,
             start: StartPosition::TrimHorizon,
@@ -209,7 +215,11 @@ impl World {
     }
 
     pub(crate) async fn worker(&self, name: &str) -> Worker {
-        let (leases, connection) = self.leases(self.settings(name)).await.expect("a worker");
+        self.worker_with(self.settings(name)).await
+    }
+
+    pub(crate) async fn worker_with(&self, settings: LeaseSettings) -> Worker {
+        let (leases, connection) = self.leases(settings).await.expect("a worker");
         let Leases { handle, events, holdings, commits, coordinator, heartbeats, .. } = leases;
         let mut tasks = JoinSet::new();
         tasks.spawn(coordinator.run());

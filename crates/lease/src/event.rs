@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use standpipe_flow::{ChildShard, Fence, LeaseKey, LeaseRow, Tenure};
+use standpipe_flow::{ChildShard, DestinationId, Fence, LeaseKey, LeaseRow, Millis, Position, Tenure};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
 use crate::moves::{self, Context};
 use crate::table::Rows;
+use crate::upkeep::Upkept;
 
 /// What has happened to a lease. Of one lease, events come in the order in which things happened to the row; an event
 /// of a tenure that is over already means nothing.
@@ -143,6 +144,17 @@ impl LeaseHandle {
     /// What the last scan saw.
     pub fn rows(&self) -> Arc<Rows> {
         self.rows.borrow().clone()
+    }
+
+    /// When the last record arrived that a destination has finalized at this position, as far as this process knows.
+    pub fn arrival(&self, lease: &LeaseKey, destination: &DestinationId, at: &Position) -> Option<Millis> {
+        let held = self.context.holdings.get(lease)?;
+        held.positions.get(destination).filter(|position| position.at == *at)?.arrival
+    }
+
+    /// What has been done for the table as a whole since this was last asked.
+    pub fn take_upkept(&self) -> Upkept {
+        self.context.upkeep.take()
     }
 
     /// To wait for the next scan: the one that [`LeaseHandle::rows`] gives has been seen.

@@ -43,7 +43,7 @@ pub enum Start {
 }
 
 impl Start {
-    fn instant(self) -> Option<Millis> {
+    pub(crate) fn instant(self) -> Option<Millis> {
         match self {
             Self::TrimHorizon => None,
             Self::Latest(instant) | Self::Since(instant) => Some(instant),

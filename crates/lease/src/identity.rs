@@ -7,8 +7,14 @@
 //!
 //! Never here: a decision that reads a clock.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_smithy_types::date_time::{DateTime, Format};
 use standpipe_flow::hash::hash128;
 use standpipe_flow::{CommitError, DestinationId, Millis};
 
@@ -99,6 +105,15 @@ impl CommitTable {
         Ok((Millis(pinned.unwrap_or(given.0)), pinned == Some(given.0)))
     }
 
+    /// DynamoDB's own time, to the second, rounded down. LATEST is pinned to it: the wall clock of the worker that happens
+    /// to be first may be wrong, and what came between now and a wrong now would be read by nobody (I12).
+    pub async fn now(&self) -> Result<Option<Millis>, CommitError> {
+        let date = DateHeader::default();
+        let request = self.dynamo.quick.get_item().table_name(&self.table).key(CID, text(START));
+        request.customize().interceptor(date.clone()).send().await.map_err(|error| classify(&error))?;
+        Ok(*date.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     async fn pinned_start(&self) -> Result<Option<Millis>, CommitError> {
         let request = self.dynamo.quick.get_item().table_name(&self.table).consistent_read(true);
         let output = request.key(CID, text(START)).send().await.map_err(|error| classify(&error))?;
@@ -156,6 +171,29 @@ impl CommitTable {
         let request = request.update_expression(format!("SET {}", sets.join(", ")));
         let output = request.send().await.map_err(|error| classify(&error))?;
         Ok(output.attributes.into_iter().flatten().collect())
+    }
+}
+
+/// Keeps the Date header of an answer.
+#[derive(Debug, Clone, Default)]
+struct DateHeader(Arc<Mutex<Option<Millis>>>);
+
+impl Intercept for DateHeader {
+    fn name(&self) -> &'static str {
+        "DateHeader"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
+        let millis = date.and_then(|date| u64::try_from(date.to_millis().ok()?).ok());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = millis.map(Millis);
+        Ok(())
     }
 }
 

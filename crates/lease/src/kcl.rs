@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::Blob;
 use standpipe_flow::{
     CommitId, DestinationId, DestinationPosition, Generation, HashRange, LeaseKey, LeaseRow, Millis, Pending,
-    PendingMode, Position, ShardId, Tenure, WorkerId,
+    PendingMode, Position, ShardId, Tenure, Throughput, WorkerId,
 };
 
 /// An item, in attribute order.
@@ -32,6 +32,7 @@ pub(crate) mod name {
     pub(crate) const CHILDREN: &str = "childShardIds";
     pub(crate) const HASH_START: &str = "startingHashKey";
     pub(crate) const HASH_END: &str = "endingHashKey";
+    pub(crate) const THROUGHPUT: &str = "throughputKBps";
     pub(crate) const PENDING_CHECKPOINT: [&str; 3] =
         ["pendingCheckpoint", "pendingCheckpointSubSequenceNumber", "pendingCheckpointState"];
     pub(crate) const ENTITY: &str = "entityType";
@@ -60,6 +61,11 @@ pub(crate) mod name {
 /// `entityType` of a lease (KCL >= 3.5 `EntityType.LEASE`).
 const ENTITY_LEASE: &str = "LEASE";
 
+/// `checkpoint` of a lease that begins with what comes next.
+pub(crate) const LATEST: &str = "LATEST";
+/// `checkpoint` of a lease that begins at an instant which only the Java application's configuration knows.
+const AT_TIMESTAMP: &str = "AT_TIMESTAMP";
+
 /// Why a row of the lease table cannot be worked with: hands off it, and say so. It is not gone either: its children
 /// must wait for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,8 +88,9 @@ pub enum RowError {
         /// What it should be.
         expected: &'static str,
     },
-    /// A Java KCL made the lease and has not checkpointed yet: where it would start is not written in the row.
-    #[error("lease {key:?}: checkpoint is {checkpoint}, which is no position; let the Java KCL checkpoint it first")]
+    /// A Java KCL made the lease and has not checkpointed yet: where it would start is not written in the row. A take
+    /// pins it ([`crate::table::Unpinned`]).
+    #[error("lease {key:?}: checkpoint is {checkpoint}, which is no position")]
     NoPosition {
         /// `leaseKey`.
         key: String,
@@ -201,7 +208,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn position(&self, attribute: &str, sub_attribute: &str) -> Result<Option<Position>, RowError> {
         let Some(text) = self.text(attribute)? else { return Ok(None) };
         let sub = self.need(sub_attribute, self.number(sub_attribute)?)?;
-        if matches!(text, "LATEST" | "AT_TIMESTAMP") {
+        if matches!(text, LATEST | AT_TIMESTAMP) {
             return Err(RowError::NoPosition { key: self.key.to_owned(), checkpoint: text.to_owned() });
         }
         let position = Position::parse(text, sub).map_err(|_| self.malformed(attribute, "a sequence number"))?;
@@ -230,6 +237,13 @@ pub(crate) fn decode(item: &Item) -> Result<Option<LeaseRow>, RowError> {
     Ok(Some(row))
 }
 
+/// Reads a row whose checkpoint is LATEST or AT_TIMESTAMP as if it were TRIM_HORIZON.
+pub(crate) fn decode_unpinned(item: &Item) -> Option<LeaseRow> {
+    let mut item = item.clone();
+    item.insert(name::CHECKPOINT.to_owned(), text(Position::TrimHorizon.checkpoint()));
+    decode(&item).ok().flatten()
+}
+
 fn decode_kcl(fields: &Fields<'_>, row: &mut LeaseRow) -> Result<(), RowError> {
     row.owner = fields.text(name::OWNER)?.map(WorkerId::new);
     row.checkpoint_owner = fields.text(name::CHECKPOINT_OWNER)?.map(WorkerId::new);
@@ -239,6 +253,7 @@ fn decode_kcl(fields: &Fields<'_>, row: &mut LeaseRow) -> Result<(), RowError> {
     row.parents = fields.set(name::PARENTS, ShardId::new)?;
     row.children = fields.set(name::CHILDREN, ShardId::new)?;
     row.hash_range = decode_hash_range(fields)?;
+    row.throughput = fields.get(name::THROUGHPUT).and_then(decode_throughput);
     Ok(())
 }
 
@@ -250,6 +265,25 @@ fn decode_hash_range(fields: &Fields<'_>) -> Result<Option<HashRange>, RowError>
         text.map(parse).transpose()
     };
     Ok(end(name::HASH_START)?.zip(end(name::HASH_END)?).map(|(start, end)| HashRange { start, end }))
+}
+
+/// What is no such number says nothing: no rule depends on it.
+fn decode_throughput(value: &AttributeValue) -> Option<Throughput> {
+    let digits = value.as_n().ok()?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction = fraction.get(..6).unwrap_or(fraction);
+    let (Ok(whole), Ok(fraction)) = (whole.parse::<u64>(), format!("{fraction:0<6}").parse::<u64>()) else {
+        // With an exponent.
+        let number: f64 = digits.parse().ok()?;
+        return (0.0..1e12).contains(&number).then_some(Throughput { millionths: (number * 1e6) as u64 });
+    };
+    Some(Throughput { millionths: whole.checked_mul(1_000_000)?.checked_add(fraction)? })
+}
+
+/// Six decimals, as the KCL rounds it.
+pub(crate) fn encode_throughput(throughput: Throughput) -> AttributeValue {
+    let (whole, fraction) = (throughput.millionths / 1_000_000, throughput.millionths % 1_000_000);
+    AttributeValue::N(format!("{whole}.{fraction:06}"))
 }
 
 fn decode_own(fields: &Fields<'_>, item: &Item, row: &mut LeaseRow) -> Result<(), RowError> {
@@ -366,6 +400,7 @@ pub(crate) fn encode(row: &LeaseRow) -> Item {
     put(name::CHILDREN, set(&row.children, ShardId::as_str));
     put(name::HASH_START, row.hash_range.map(|range| text(range.start.to_string())));
     put(name::HASH_END, row.hash_range.map(|range| text(range.end.to_string())));
+    put(name::THROUGHPUT, row.throughput.map(encode_throughput));
     put(name::TENURE, row.tenure.map(|tenure| bytes(&tenure.0)));
     put(name::OWN_CHECKPOINT, row.own_checkpoint.as_ref().map(|position| text(position.checkpoint())));
     put(name::OWN_SUB, row.own_checkpoint.as_ref().map(|position| number(position.sub())));

@@ -22,8 +22,11 @@ use tracing::{debug, info, warn};
 use crate::coordinator::ShardCatalog;
 use crate::event::LeaseEvent;
 use crate::hierarchy::{self, Start};
+use crate::plan;
 use crate::renew::{Attempt, Verdict, judge, term};
-use crate::table::{LeaseTable, Rows};
+use crate::table::{LeaseTable, Rows, Unpinned};
+use crate::upkeep;
+use crate::workers::{HeartbeatMode, WorkerTable};
 
 /// How often a take is sent before the next scan has to tell.
 const TAKE_TRIES: u32 = 4;
@@ -39,6 +42,9 @@ const CONFLICT_MILLIS: (u64, u64) = (5, 50);
 pub(crate) struct Context {
     pub(crate) worker: WorkerId,
     pub(crate) failover: Duration,
+    pub(crate) heartbeat: HeartbeatMode,
+    /// The workers' heartbeats, where there are any.
+    pub(crate) workers: WorkerTable,
     pub(crate) table: LeaseTable,
     pub(crate) catalog: Arc<dyn ShardCatalog>,
     pub(crate) holdings: Arc<Holdings>,
@@ -50,8 +56,10 @@ pub(crate) struct Context {
     pub(crate) retired: BTreeSet<DestinationId>,
     /// `spStream` of new leases.
     pub(crate) stream: Vec<u8>,
-    /// Where leases begin that came of no other.
-    pub(crate) start: Start,
+    /// Where leases begin.
+    pub(crate) start: Beginning,
+    /// What was done for the table as a whole.
+    pub(crate) upkeep: upkeep::Counts,
 }
 
 impl Context {
@@ -62,8 +70,7 @@ impl Context {
 
     /// A tenure that was never used before.
     pub(crate) fn new_tenure(&self) -> Tenure {
-        let bits = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
-        Tenure(bits.to_be_bytes())
+        plan::tenure(&self.worker, self.heartbeat.mark(self.random.next()))
     }
 }
 
@@ -80,6 +87,36 @@ pub(crate) async fn pause(context: &Context, tries: &mut u32) {
 pub(crate) async fn step_aside(context: &Context) {
     let (least, most) = CONFLICT_MILLIS;
     tokio::time::sleep(Duration::from_millis(least + context.random.below(most - least + 1))).await;
+}
+
+/// Where leases begin that came of no other, and those of a Java KCL that have no position.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beginning {
+    /// For leases that are made.
+    pub(crate) start: Start,
+    /// Whether the instant is that of the first start itself, and nobody's choice.
+    pub(crate) latest: bool,
+}
+
+impl Beginning {
+    /// Whether the config says where a lease without a position begins. One at a time does not begin now.
+    pub(crate) fn may_pin(&self, unpinned: &Unpinned) -> bool {
+        !(unpinned.at_timestamp && self.latest)
+    }
+}
+
+/// Pins where a lease begins that a Java KCL made and never checkpointed, then takes it. A copy of the first write that
+/// is refused by its own effect is left to the next scan, which finds an ordinary row.
+pub(crate) async fn pin_and_take(context: &Context, unpinned: &Unpinned, tenure: Tenure) {
+    let row = &unpinned.row;
+    match context.table.write(&write::pin(&row.key, row.counter, context.start.start.instant())).await {
+        Ok(row) => {
+            info!(shard = %row.key, "a lease without a position begins where the config says");
+            take(context, &row, tenure).await;
+        }
+        Err(CommitError::Refused { .. }) => debug!(shard = %row.key, "another worker was faster"),
+        Err(error) => warn!(shard = %row.key, %error, "the start of the lease could not be pinned"),
+    }
 }
 
 /// Takes a lease as the scan saw it. The worker is told if that worked.
@@ -230,7 +267,7 @@ pub(crate) async fn make_children(
 /// Lists the shards and makes the leases that are missing. How many were made.
 pub(crate) async fn make_missing(context: &Context, rows: &Rows) -> Result<usize, CommitError> {
     let shards = context.catalog.list().await.map_err(|cause| CommitError::Unknown { cause })?;
-    make(context, hierarchy::missing(&shards, rows, context.start, &context.stream)).await
+    make(context, hierarchy::missing(&shards, rows, context.start.start, &context.stream)).await
 }
 
 /// Makes leases level by level, parents first; those of a level side by side. How many were made.
@@ -247,5 +284,6 @@ pub(crate) async fn make(context: &Context, levels: Vec<Vec<LeaseRow>>) -> Resul
         let creations = stream::iter(creations).buffer_unordered(CREATIONS_AT_ONCE);
         made += creations.try_fold(0, |all, one| async move { Ok(all + one) }).await?;
     }
+    context.upkeep.made(made);
     Ok(made)
 }

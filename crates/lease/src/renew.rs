@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use standpipe_flow::write::{self, Clause};
-use standpipe_flow::{CommitError, Fence, Holding, LeaseKey, LeaseRow, Position, Tenure};
+use standpipe_flow::write::{self, Change, Clause, RowWrite};
+use standpipe_flow::{CommitError, Fence, Holding, LeaseKey, LeaseRow, Position, Tenure, Throughput};
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -24,9 +24,10 @@ use tracing::{debug, warn};
 use crate::event::{LeaseEvent, LostReason};
 use crate::moves::{self, Context};
 use crate::table::LeaseTable;
+use crate::workers::{self, CHECKPOINT_INTERVAL, HeartbeatMode, WorkerBeats, WorkerTable};
 
 /// Heartbeats a failover time.
-const BEATS_A_FAILOVER: u32 = 3;
+pub(crate) const BEATS_A_FAILOVER: u32 = 3;
 /// Heartbeats under way at once (the KCL has 20 threads).
 const UNDER_WAY_MAX: usize = 32;
 /// The margin between the local deadline and the expiry is a tenth of the failover time, at least this.
@@ -43,13 +44,30 @@ pub struct Heartbeats {
     pub(crate) context: Arc<Context>,
     /// The lease table over the heartbeats' own client.
     pub(crate) table: LeaseTable,
+    /// The workers' heartbeats over it.
+    pub(crate) workers: WorkerTable,
     pub(crate) stop: CancellationToken,
 }
 
 impl Heartbeats {
     /// Renews until the coordinator has ended. Leases that are held then expire.
     pub async fn run(self) {
-        let mut ticks = tokio::time::interval(self.context.failover / BEATS_A_FAILOVER);
+        match self.context.heartbeat {
+            HeartbeatMode::PerLease => self.renew_all(self.context.failover / BEATS_A_FAILOVER).await,
+            HeartbeatMode::PerWorker => {
+                let mut beats = WorkerBeats::new(Arc::clone(&self.context), self.workers.clone());
+                tokio::select! {
+                    () = self.renew_all(CHECKPOINT_INTERVAL) => {}
+                    () = beats.run() => {}
+                }
+            }
+        }
+    }
+
+    /// Renews every lease this often; with a heartbeat a worker only those whose checkpoint moves.
+    async fn renew_all(&self, interval: Duration) {
+        let per_lease = self.context.heartbeat == HeartbeatMode::PerLease;
+        let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let permits = Semaphore::new(UNDER_WAY_MAX);
         let mut under_way = FuturesUnordered::new();
@@ -63,14 +81,14 @@ impl Heartbeats {
                 Some(beat) = under_way.next(), if !under_way.is_empty() => {
                     let Beat { lease, tenure, waited_for } = beat;
                     busy.remove(&(lease.clone(), tenure));
-                    if waited_for && told.insert((lease.clone(), tenure)) {
+                    if waited_for && per_lease && told.insert((lease.clone(), tenure)) {
                         self.context.tell(LeaseEvent::HandOver { lease, tenure });
                     }
                 }
                 _ = ticks.tick() => {
                     let all = self.context.holdings.all();
                     told.retain(|(lease, tenure)| all.iter().any(|held| held.fence.lease == *lease && held.fence.tenure == *tenure));
-                    for holding in all {
+                    for holding in all.into_iter().filter(|held| per_lease || held.next_checkpoint().is_some()) {
                         if busy.insert((holding.fence.lease.clone(), holding.fence.tenure)) {
                             under_way.push(self.beat(holding.fence, &permits));
                         }
@@ -101,8 +119,8 @@ impl Heartbeats {
                 self.lose(fence, LostReason::Deadline);
                 return None;
             }
-            let attempt = sent.get_or_insert_with(|| Attempt::of(&holding, now));
-            let write = write::heartbeat(fence, attempt.counter, attempt.checkpoint.as_ref());
+            let attempt = sent.get_or_insert_with(|| self.measure(fence, &holding, now));
+            let write = attempt.heartbeat(fence);
             let answer = tokio::time::timeout(holding.deadline - now, self.table.write(&write)).await;
             let row = match answer {
                 Ok(Ok(row)) => row,
@@ -142,6 +160,13 @@ impl Heartbeats {
         }
     }
 
+    /// A fresh attempt, with the throughput up to now.
+    fn measure(&self, fence: &Fence, holding: &Holding, now: Duration) -> Attempt {
+        self.context.holdings.change(&fence.lease, fence.tenure, |held| held.measure(now));
+        let held = self.context.holdings.get(&fence.lease).filter(|held| held.fence.tenure == fence.tenure);
+        Attempt::of(held.as_ref().unwrap_or(holding), now)
+    }
+
     /// Takes over a counter that a write of this process has moved.
     fn catch_up(&self, fence: &Fence, row: &LeaseRow) {
         self.context.holdings.change(&fence.lease, fence.tenure, |held| {
@@ -151,11 +176,7 @@ impl Heartbeats {
     }
 
     fn lose(&self, fence: &Fence, reason: LostReason) {
-        // Whoever takes it out of the holdings tells: a lease that is being released is lost to nobody.
-        if self.context.holdings.remove(&fence.lease, fence.tenure).is_some() {
-            let (lease, tenure) = (fence.lease.clone(), fence.tenure);
-            self.context.tell(LeaseEvent::Lost { lease, tenure, reason });
-        }
+        workers::lose(&self.context, fence, reason);
     }
 }
 
@@ -175,6 +196,8 @@ pub(crate) struct Attempt {
     pub(crate) checkpoint: Option<Position>,
     /// The checkpoint that the row has after it.
     pub(crate) after: Position,
+    /// `throughputKBps`.
+    pub(crate) throughput: Throughput,
     /// When it was first sent.
     pub(crate) start: Duration,
 }
@@ -183,7 +206,14 @@ impl Attempt {
     pub(crate) fn of(holding: &Holding, now: Duration) -> Self {
         let checkpoint = holding.next_checkpoint();
         let after = checkpoint.clone().unwrap_or_else(|| holding.checkpoint.clone());
-        Self { counter: holding.counter, checkpoint, after, start: now }
+        Self { counter: holding.counter, checkpoint, after, throughput: holding.throughput, start: now }
+    }
+
+    /// The request: the same one, however often it is asked for.
+    pub(crate) fn heartbeat(&self, fence: &Fence) -> RowWrite {
+        let mut write = write::heartbeat(fence, self.counter, self.checkpoint.as_ref());
+        write.change.push(Change::Throughput(self.throughput));
+        write
     }
 }
 
@@ -201,11 +231,11 @@ pub(crate) enum Verdict<'a> {
 /// Reads the row that refused a heartbeat (protocol 3).
 pub(crate) fn judge<'a>(now: Option<&'a LeaseRow>, fence: &Fence, attempt: &Attempt) -> Verdict<'a> {
     let Some(row) = now else { return Verdict::Lost(LostReason::Gone) };
-    if row.tenure != Some(fence.tenure) || !Clause::HeldBy(fence.owner.clone()).holds(row) {
-        return Verdict::Lost(LostReason::Taken);
-    }
     if row.generation != fence.generation {
         return Verdict::Lost(LostReason::Reset);
+    }
+    if row.tenure != Some(fence.tenure) || !Clause::HeldBy(fence.owner.clone()).holds(row) {
+        return Verdict::Lost(LostReason::Taken);
     }
     if !Clause::CheckpointUntouched.holds(row) {
         return Verdict::Lost(LostReason::CheckpointMoved);

@@ -18,12 +18,18 @@ use crate::commits::CommitTable;
 use crate::coordinator::{Coordinator, LeaseEvent, LeaseHandle, ShardCatalog, State};
 use crate::hierarchy::{self, Start};
 use crate::identity::{PinError, StreamIdentity};
-use crate::moves::{self, Context};
+use crate::java;
+use crate::moves::{self, Beginning, Context};
 use crate::renew::Heartbeats;
 use crate::table::{LeaseTable, Rows, TableError};
+use crate::upkeep;
+use crate::workers::{self, HeartbeatMode, WorkerTable};
 
 /// How often a step is tried before the start has failed: about a minute at a failover time of ten seconds.
 const TRIES: u32 = 60;
+
+/// How often the leases of a Java fleet are looked at within a failover time: its renewals come three times in one.
+const JAVA_LOOKS: u32 = 5;
 
 /// Where a pipeline begins that has no leases yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub struct LeaseSettings {
     pub table: String,
     /// A worker that is silent for so long has lost its leases.
     pub failover: Duration,
+    /// How it shows that it is not.
+    pub heartbeat: HeartbeatMode,
     /// How many leases this worker may hold.
     pub leases_max: usize,
     /// Whether missing tables are made.
@@ -83,6 +91,12 @@ pub enum StartError {
     #[error("{cause}")]
     Unfit {
         /// What is not as it should be.
+        cause: String,
+    },
+    /// A Java KCL stands in the way; the cause says what to do.
+    #[error("{cause}")]
+    Java {
+        /// What was seen, and what to do.
         cause: String,
     },
     /// Not permitted.
@@ -128,6 +142,9 @@ pub async fn start(settings: LeaseSettings, seams: Seams) -> Result<Leases, Star
     starter.step("lease table", || table.open(create)).await?;
     let rows = starter.step("leases", || table.scan()).await?;
     starter.check_stream(&rows)?;
+    starter.open_workers(&table, &rows).await?;
+    starter.check_unpinned(&rows)?;
+    starter.check_java(&table, &rows).await?;
     let fingerprint = starter.step("commit table", || commits.open(create, &rows)).await?;
     starter.step("stream", || commits.pin_stream(&starter.settings.stream)).await?;
     for (id, identity) in &starter.settings.destinations {
@@ -195,10 +212,80 @@ impl Starter {
         }
     }
 
+    /// Leases without a position whose beginning only the Java application's configuration knows.
+    fn check_unpinned(&self, rows: &Rows) -> Result<(), StartError> {
+        let at_timestamp = rows.unpinned.values().find(|unpinned| unpinned.at_timestamp);
+        match at_timestamp {
+            Some(unpinned) if self.settings.start == StartPosition::Latest => Err(StartError::Java {
+                cause: format!(
+                    "lease {:?} in table {:?} begins at an instant (AT_TIMESTAMP) that only the Java application's \
+                     configuration knows, and has no checkpoint yet. `start: latest` would skip what came since: write \
+                     that instant, or trim_horizon, as `start`",
+                    unpinned.row.key, self.settings.table
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to start beside a live KCL 3. That one reported lately is only a hint; then its leases are watched for a
+    /// failover time.
+    async fn check_java(&self, table: &LeaseTable, rows: &Rows) -> Result<(), StartError> {
+        let before = java::counters(rows);
+        if before.is_empty() {
+            return Ok(());
+        }
+        let lease_table = &self.settings.table;
+        let mut reports = self.step("workers of the KCL", || java::reports(&self.seams.dynamo, lease_table)).await?;
+        reports.extend(rows.reports.clone());
+        let Some(worker) = java::lately(&reports, self.seams.clock.wall()) else { return Ok(()) };
+        info!(
+            table = lease_table,
+            java = worker,
+            "a worker of the Java KCL 3 reported lately: looking whether it lives"
+        );
+        for _ in 0..JAVA_LOOKS {
+            tokio::time::sleep(self.settings.failover / JAVA_LOOKS).await;
+            let now = self.step("leases", || table.scan()).await?;
+            if let Some(alive) = java::alive(&before, &now) {
+                return Err(StartError::Java {
+                    cause: format!(
+                        "worker {:?} of a Java KCL 3 lives at lease table {lease_table:?}. Its leader would share the leases \
+                         without this worker. Stop the Java application, then start this: its leases are taken over at \
+                         once, nothing is lost (docs/guide/kcl.md)",
+                        alive.as_str()
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// One heartbeat a worker is not for a fleet that does not see it.
+    async fn open_workers(&self, table: &LeaseTable, rows: &Rows) -> Result<(), StartError> {
+        let LeaseSettings { heartbeat, create, failover, .. } = self.settings;
+        if heartbeat == HeartbeatMode::PerLease {
+            return Ok(());
+        }
+        let workers = WorkerTable::new(self.seams.dynamo.clone(), &self.settings.table);
+        self.step("table of workers", || workers.open(create)).await?;
+        let Some(row) = self.step("leases", || workers::mover(table, rows, failover)).await? else { return Ok(()) };
+        let owner = row.owner.map(|owner| owner.to_string()).unwrap_or_default();
+        Err(StartError::Unfit {
+            cause: format!(
+                "lease {} is renewed by {owner}, which sees no `lease.heartbeat: per_worker` and would take every lease: \
+                 stop the workers that renew lease by lease first (a Java KCL, or `per_lease`), or run with `per_lease`",
+                row.key
+            ),
+        })
+    }
+
     async fn pin_start(&self, commits: &CommitTable) -> Result<FirstStart, StartError> {
         let given = match self.settings.start {
             StartPosition::TrimHorizon => return Ok(FirstStart { start: Start::TrimHorizon, fresh: true }),
-            StartPosition::Latest => self.seams.clock.wall(),
+            StartPosition::Latest => {
+                self.step("time", || commits.now()).await?.unwrap_or_else(|| self.seams.clock.wall())
+            }
             StartPosition::At(instant) => instant,
         };
         let (pinned, fresh) = self.step("start position", || commits.pin_start(given)).await?;
@@ -211,9 +298,12 @@ impl Starter {
         let settings = &self.settings;
         // After the first leases are made, every listed shard may hold records from the pinned instant on.
         let start = if let Start::Latest(instant) = first.start { Start::Since(instant) } else { first.start };
+        let start = Beginning { start, latest: settings.start == StartPosition::Latest };
         let context = Context {
             worker: settings.worker.clone(),
             failover: settings.failover,
+            heartbeat: settings.heartbeat,
+            workers: WorkerTable::new(self.seams.dynamo.clone(), &settings.table),
             table,
             catalog: Arc::clone(&self.seams.catalog),
             holdings: Arc::new(Holdings::default()),
@@ -224,6 +314,7 @@ impl Starter {
             retired: settings.retired.clone(),
             stream: settings.stream.hash(),
             start,
+            upkeep: upkeep::Counts::default(),
         };
         (Arc::new(context), receiver)
     }
@@ -268,7 +359,8 @@ impl Starter {
         };
         let heartbeats = Heartbeats {
             context: Arc::clone(&context),
-            table: LeaseTable::new(self.seams.heartbeats, &self.settings.table),
+            table: LeaseTable::new(self.seams.heartbeats.clone(), &self.settings.table),
+            workers: WorkerTable::new(self.seams.heartbeats, &self.settings.table),
             stop,
         };
         let holdings = Arc::clone(&context.holdings);

@@ -3,7 +3,7 @@
 //! One call is one request (a scan: one a page); nothing is sent twice. Reads are consistent. A row is made whole by
 //! PutItem if it does not exist, and afterwards only changed by UpdateItem, so that attributes of others survive.
 //!
-//! Never here: an unconditional write, a delete, a retry.
+//! Never here: an unconditional write or delete, a retry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,12 +11,13 @@ use std::time::Duration;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use standpipe_flow::write::RowWrite;
-use standpipe_flow::{CommitError, LeaseKey, LeaseRow};
+use standpipe_flow::{CommitError, LeaseKey, LeaseRow, Position};
 use tracing::warn;
 
 use crate::admin::{self, Spec};
 use crate::client::{Dynamo, classify};
 use crate::expression::{self, Expression};
+use crate::java::{self, Reports};
 use crate::kcl::{self, Item, RowError, name};
 
 pub use crate::admin::TableError;
@@ -31,6 +32,10 @@ pub struct Rows {
     pub leases: BTreeMap<LeaseKey, LeaseRow>,
     /// Rows that this program keeps its hands off. They are not gone: their children wait.
     pub unreadable: BTreeMap<LeaseKey, RowError>,
+    /// Those of them that a Java KCL made at LATEST or at a time and has never checkpointed: a take can pin them.
+    pub unpinned: BTreeMap<LeaseKey, Unpinned>,
+    /// When workers of a KCL >= 3.5 reported last, which keeps that among the leases.
+    pub(crate) reports: Reports,
     /// Parents that a row names and this scan did not find, though the scan before did not miss them. A scan is no
     /// snapshot: it may have passed a parent's place before the parent was made. They do not count as gone.
     pub unconfirmed: BTreeSet<LeaseKey>,
@@ -64,6 +69,15 @@ impl Rows {
     pub fn carrier(&self) -> Option<&LeaseRow> {
         self.leases.values().find(|row| row.destinations.values().any(|position| position.pending.is_some()))
     }
+}
+
+/// A lease without a position: where it begins was in the Java application's configuration, not in its row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unpinned {
+    /// The row, with TRIM_HORIZON where it has LATEST or AT_TIMESTAMP.
+    pub row: LeaseRow,
+    /// Whether it is AT_TIMESTAMP: what came before now is wanted, too.
+    pub at_timestamp: bool,
 }
 
 /// The lease table.
@@ -133,6 +147,32 @@ impl LeaseTable {
         }
     }
 
+    /// Deletes the row of a shard that is finished for everybody, IF `leaseCounter` is what it was, `checkpoint` is
+    /// SHARD_END and no destination of the row carries a commit. [`CommitError::Refused`]: it has changed, or is gone.
+    pub async fn delete_ended(&self, row: &LeaseRow) -> Result<(), CommitError> {
+        let mut request = self
+            .dynamo
+            .quick
+            .delete_item()
+            .table_name(&self.table)
+            .key(name::KEY, kcl::text(row.key.as_str()))
+            .expression_attribute_names("#n", name::COUNTER)
+            .expression_attribute_names("#c", name::CHECKPOINT)
+            .expression_attribute_values(":n", kcl::number(row.counter))
+            .expression_attribute_values(":c", kcl::text(Position::ShardEnd.checkpoint()));
+        let mut condition = "#n = :n AND #c = :c".to_owned();
+        for (place, id) in row.destinations.keys().enumerate() {
+            condition += &format!(" AND attribute_not_exists(#d{place}.#i)");
+            request =
+                request.expression_attribute_names(format!("#d{place}"), format!("{}{id}", name::DESTINATION_PREFIX));
+        }
+        if !row.destinations.is_empty() {
+            request = request.expression_attribute_names("#i", name::CID);
+        }
+        let answer = request.condition_expression(condition).send().await;
+        answer.map(|_| ()).map_err(|error| classify(&error))
+    }
+
     /// Sends one conditional write. The answer is the row as it is now (ALL_NEW); refused, it is the row that refused.
     pub async fn write(&self, write: &RowWrite) -> Result<LeaseRow, CommitError> {
         let Expression { condition, update, names, values } = expression::render(write);
@@ -180,9 +220,15 @@ fn sort_in(rows: &mut Rows, item: Item) {
         Ok(Some(row)) => {
             rows.leases.insert(row.key.clone(), row);
         }
-        Ok(None) => {}
+        Ok(None) => rows.reports.extend(java::report(&item)),
         Err(error) => {
-            rows.unreadable.insert(LeaseKey::new(error.key()), error);
+            let key = LeaseKey::new(error.key());
+            if let RowError::NoPosition { checkpoint, .. } = &error
+                && let Some(row) = kcl::decode_unpinned(&item)
+            {
+                rows.unpinned.insert(key.clone(), Unpinned { row, at_timestamp: checkpoint != kcl::LATEST });
+            }
+            rows.unreadable.insert(key, error);
         }
     }
 }

@@ -202,7 +202,11 @@ pub(crate) async fn sync(context: &Context) -> Result<usize, CommitError> {
                 info!(shard = %row.key, "lease deleted: the stream does not keep the shard any more, its children are begun");
             }
             Err(CommitError::Refused { .. }) => debug!(shard = %row.key, "the lease has changed, or is gone already"),
-            Err(error) => return Err(error),
+            Err(error) => {
+                // What was made stays made; the next list tries again.
+                warn!(shard = %row.key, %error, "the lease of a shard that is over could not be deleted");
+                break;
+            }
         }
     }
     Ok(made)

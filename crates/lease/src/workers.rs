@@ -274,12 +274,15 @@ impl WorkerBeats {
             }
         }
     }
+}
 
-    /// The orderly end: nobody waits for a worker that has let everything go.
-    pub(crate) async fn end(&self) {
-        if let Err(error) = self.workers.remove(&self.context.worker).await {
-            warn!(%error, "the worker's heartbeat stays behind; it expires by itself");
-        }
+/// The orderly end: a worker that has let everything go leaves nothing behind.
+pub(crate) async fn end(context: &Context) {
+    if context.heartbeat == HeartbeatMode::PerLease {
+        return;
+    }
+    if let Err(error) = context.workers.remove(&context.worker).await {
+        warn!(%error, "the worker's heartbeat stays behind; it expires by itself");
     }
 }
 

@@ -2,7 +2,8 @@
 //! read: a table that is missing, a stream that is another one, a destination whose id stands for something else.
 //!
 //! 1. the stream is asked who it is; 2. the leases start (tables, pins, the leases of the shards: `standpipe_lease`);
-//! 3. the destination is probed; 4. coordinator, heartbeats, delivery loop, sweeper and worker start.
+//! 3. the destination is probed; 4. the consumer of enhanced fan-out is found, or registered; 5. coordinator, heartbeats,
+//! delivery loop, sweeper and worker start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,10 @@ use crate::admin::Health;
 use crate::assemble::{self, Assembled, Parts};
 use crate::catalog::Shards;
 use crate::errors::WorkerError;
+use crate::incarnation::Identity;
 use crate::platform::Platform;
+use crate::quarantine::Quarantine;
+use crate::reader::Readers;
 use crate::sweep::Sweeper;
 use crate::watchdog::Watchdog;
 use crate::worker::{Ending, PipelineWorker};
@@ -63,19 +67,22 @@ pub(crate) async fn start(
     let stream = identity(&parts).await?;
     info!(pipeline = pipeline.name, stream = stream.arn, shards = stream.open_shards, "the stream is there");
     let begin = platform.clock.wall();
-    let base = Base { pipeline, options, platform, shared, parts, stream, begin };
+    parts.stream.pin(stream.created);
+    let identity = Identity::new(parts.stream.catalog(), &stream);
+    let base = Base { identity, pipeline, options, platform, shared, parts, stream, begin };
     let seams = Seams {
         heartbeats: base.parts.heartbeat.clone(),
         dynamo: base.parts.delivery.clone(),
         clock: platform.clock.clone(),
         random: platform.random.clone(),
-        catalog: Arc::new(Shards(base.parts.stream.catalog())),
+        catalog: Arc::new(Shards(base.parts.stream.catalog(), base.identity.clone())),
     };
     let leases = standpipe_lease::start(base.lease_settings(), seams).await.map_err(start_error)?;
     let [one] = <[Assembled; 1]>::try_from(base.parts.destinations.clone())
         .map_err(|_| WorkerError::Findings("more than one destination is not built yet".into()))?;
     probe(&one).await;
-    Ok(base.compose(one, leases))
+    let readers = base.readers().await?;
+    Ok(base.compose(one, leases, readers))
 }
 
 /// Runs a started pipeline. A task beside it that ends before it, ends it.
@@ -125,6 +132,7 @@ fn start_error(error: StartError) -> WorkerError {
         StartError::Unfit { cause } => WorkerError::Findings(format!(
             "{cause}\nIf a destination's place really has changed, start once with --adopt-destinations"
         )),
+        StartError::Java { cause } => WorkerError::Findings(cause),
         StartError::Denied { cause } => WorkerError::Permission(cause),
         StartError::Unavailable { cause } => WorkerError::Failed(cause),
     }
@@ -181,6 +189,7 @@ struct Base<'a> {
     shared: &'a Shared,
     parts: Parts,
     stream: standpipe_source::StreamIdentity,
+    identity: Identity,
     /// The instant of the start.
     begin: Millis,
 }
@@ -193,6 +202,10 @@ impl Base<'_> {
             worker: self.shared.worker_id.clone(),
             table: lease.table.clone(),
             failover: lease.failover,
+            heartbeat: match lease.heartbeat {
+                config::HeartbeatMode::PerLease => standpipe_lease::HeartbeatMode::PerLease,
+                config::HeartbeatMode::PerWorker => standpipe_lease::HeartbeatMode::PerWorker,
+            },
             leases_max: lease.leases_max.map_or(usize::MAX, |max| max as usize),
             create: lease.create,
             start: start_position(self.pipeline.source.start, self.begin),
@@ -203,8 +216,27 @@ impl Base<'_> {
         }
     }
 
+    /// How the shards will be read: asked for last, so that nothing is registered for a pipeline that cannot start.
+    async fn readers(&self) -> Result<Readers, WorkerError> {
+        let at = At { pipeline: self.pipeline.name.clone(), destination: String::new() };
+        let mode = (&self.pipeline.source.read, self.stream.arn.as_str());
+        let metrics = &self.platform.metrics.pipeline;
+        let mut tries = 0;
+        loop {
+            match Readers::find(&self.parts.stream, self.parts.polling, mode, (metrics, &at)).await {
+                Ok(readers) => return Ok(readers),
+                Err(StreamError::Denied { cause }) => return Err(WorkerError::Permission(cause)),
+                Err(StreamError::Refused { cause }) => return Err(WorkerError::Findings(cause)),
+                Err(error) if tries == TRIES => return Err(WorkerError::Failed(error.to_string())),
+                Err(error) => warn!(%error, "there is no consumer yet, will be tried again"),
+            }
+            tries += 1;
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
     /// Puts the parts together and starts the tasks beside the worker.
-    fn compose(self, one: Assembled, leases: Leases) -> Started {
+    fn compose(self, one: Assembled, leases: Leases, readers: Readers) -> Started {
         let Leases { handle, events, holdings, commits, fingerprint, coordinator, heartbeats } = leases;
         let (notices, notices_in) = mpsc::unbounded_channel();
         let (orders_out, orders) = mpsc::unbounded_channel();
@@ -245,10 +277,11 @@ impl Base<'_> {
             name: self.pipeline.name.clone(),
             destination: one.id,
             stream: self.parts.stream,
-            polling: self.parts.polling,
-            retention: self.stream.retention,
-            created: self.stream.created,
+            readers,
             unpack: self.parts.unpack,
+            retention: self.stream.retention,
+            replaced: self.identity.replaced(),
+            identity: self.identity,
             leases: handle,
             events,
             notices,
@@ -263,6 +296,7 @@ impl Base<'_> {
             undelivered: false,
             grace: self.shared.grace,
             held: BTreeMap::new(),
+            quarantine: Quarantine::default(),
             watchdog: Watchdog::new(self.parts.polling.poll),
             tasks: JoinSet::new(),
         };

@@ -22,8 +22,8 @@ use standpipe_lease::{Command, LeaseEvent, LeaseHandle, LostReason};
 use standpipe_pipeline::deliver::{Notice, Order};
 use standpipe_pipeline::metrics::{At, Metrics};
 use standpipe_pipeline::shard::{self, Arrived, ReadContext, ReadEnd, Reading};
-use standpipe_source::{PollingSettings, ReadFrom, Stream, Unpack};
-use tokio::sync::{mpsc, oneshot};
+use standpipe_source::{ReadFrom, Stream, Unpack};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -31,6 +31,9 @@ use tracing::{error, info, warn};
 use crate::admin::Health;
 use crate::caught_up;
 use crate::errors::WorkerError;
+use crate::incarnation::{Identity, Incarnation};
+use crate::reader::Readers;
+use crate::quarantine::Quarantine;
 use crate::shutdown;
 use crate::watchdog::{Verdict, Watchdog};
 
@@ -103,10 +106,14 @@ pub(crate) struct PipelineWorker {
     pub name: String,
     pub destination: DestinationId,
     pub stream: Stream,
-    pub polling: PollingSettings,
+    /// How shards are read.
+    pub readers: Readers,
+    /// How records become user records; the hash range is each shard's own.
+    pub unpack: Unpack,
     pub retention: Duration,
-    /// When the stream was created: another one of its name has another instant.
-    pub created: Millis,
+    /// Whether the stream is still the same, and word of it when it is not.
+    pub identity: Identity,
+    pub replaced: watch::Receiver<Option<String>>,
     pub leases: LeaseHandle,
     pub events: mpsc::UnboundedReceiver<LeaseEvent>,
     pub notices: mpsc::UnboundedSender<Notice>,
@@ -120,17 +127,19 @@ pub(crate) struct PipelineWorker {
     /// Whether somebody is looking whether everything is caught up.
     pub looking: bool,
     /// Whether something that was read could not be delivered while its lease was drained.
-    /// How records become user records; the hash range is each shard's own.
-    pub unpack: Unpack,
     pub undelivered: bool,
     pub grace: Duration,
     pub held: BTreeMap<LeaseKey, Held>,
+    /// Leases that wait for a person.
+    pub quarantine: Quarantine,
     pub watchdog: Watchdog,
     pub tasks: JoinSet<Ended>,
 }
 
 /// Between two looks at whether everything is caught up, and at children that wait for their parents.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a drain for another worker may take: the KCL's `gracefulLeaseHandoffTimeoutMillis`.
+const HAND_OVER_MAX: Duration = Duration::from_secs(30);
 /// A shard without an answer for so long counts as falling behind.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -144,6 +153,7 @@ impl PipelineWorker {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ending::Drained,
+                Ok(()) = self.replaced.changed() => return self.end_of_the_stream().await,
                 event = self.events.recv() => match event {
                     Some(event) => self.lease_event(event),
                     None => return Err(WorkerError::Failed("the lease coordinator has ended".into())),
@@ -159,6 +169,7 @@ impl PipelineWorker {
                     self.health.alive();
                     self.start_waiting_readers();
                     self.show_lag();
+                    self.show_quarantine();
                     self.show_upkeep();
                     self.watch_reads();
                     self.look_whether_caught_up();
@@ -166,6 +177,13 @@ impl PipelineWorker {
             }
         };
         shutdown::drain(self, ending).await
+    }
+
+    /// The stream is another one now. Its records are none of ours; what was read before is delivered.
+    async fn end_of_the_stream(self) -> Result<Ending, WorkerError> {
+        let cause = self.replaced.borrow().clone().unwrap_or_default();
+        shutdown::drain(self, Ending::Drained).await?;
+        Err(WorkerError::Findings(cause))
     }
 
     pub(crate) fn lease_event(&mut self, event: LeaseEvent) {
@@ -197,7 +215,7 @@ impl PipelineWorker {
             LeaseEvent::HandOver { lease, tenure } => {
                 if self.is_held(&lease, tenure) {
                     info!(shard = %lease, "another worker waits for this lease: handing it over");
-                    self.leave(&lease);
+                    self.leave_within(&lease, HAND_OVER_MAX);
                 }
             }
         }
@@ -232,6 +250,12 @@ impl PipelineWorker {
 
     /// Stops reading, delivers what is buffered, finalizes, and then gives the lease back.
     pub(crate) fn leave(&mut self, lease: &LeaseKey) {
+        self.leave_within(lease, Duration::MAX);
+    }
+
+    /// As `leave`; but a destination that is down does not hold the lease for ever: then it is given back as it is, and
+    /// whoever waits for it finishes what is committed and reads the rest again.
+    fn leave_within(&mut self, lease: &LeaseKey, most: Duration) {
         let Some(held) = self.held.get_mut(lease).filter(|held| !held.leaving) else { return };
         held.leaving = true;
         held.wanted = None;
@@ -240,7 +264,10 @@ impl PipelineWorker {
         let (drained, answer) = oneshot::channel();
         self.notify(Notice::Drain { lease: lease.clone(), tenure, drained });
         let lease = lease.clone();
-        self.tasks.spawn(async move { Ended::Drain { lease, tenure, delivered: answer.await.unwrap_or(false) } });
+        self.tasks.spawn(async move {
+            let delivered = matches!(tokio::time::timeout(most, answer).await, Ok(Ok(true)));
+            Ended::Drain { lease, tenure, delivered }
+        });
     }
 
     pub(crate) fn order(&mut self, order: Order) {
@@ -265,6 +292,7 @@ impl PipelineWorker {
             Order::HandsOff { lease, tenure } => {
                 if self.is_held(&lease, tenure) {
                     self.forget(&lease, tenure);
+                    self.quarantine.enter(lease.clone(), self.context.clock.elapsed());
                     self.leases.send(Command::HandsOff { lease, tenure });
                 }
             }
@@ -333,6 +361,13 @@ impl PipelineWorker {
         }
     }
 
+    /// The alarm ends when somebody has settled the lease.
+    fn show_quarantine(&mut self) {
+        let waiting = self.quarantine.waiting(&self.leases.rows()) as i64;
+        let at = At { pipeline: self.name.clone(), destination: self.destination.to_string() };
+        self.metrics.commit_quarantined.get_or_create(&at).set(waiting);
+    }
+
     /// `run --until caught-up`: asks, beside everything else, whether the end has come.
     fn look_whether_caught_up(&mut self) {
         let Some(until) = self.until.filter(|_| !self.looking) else { return };
@@ -363,13 +398,15 @@ impl PipelineWorker {
             return;
         }
         let Some((position, epoch)) = held.wanted.take() else { return };
-        warn_if_expired(held, &position, self.retention, &self.context, &self.destination);
+        // Not from the row as it was taken: a commit that the take found is finalized by now, and has moved the position.
+        let arrival = self.leases.arrival(lease, &self.destination, &position);
+        warn_if_expired(lease, arrival, self.retention, &self.context);
         let tenure = held.fence.tenure;
         let of = Reading { lease: lease.clone(), epoch, from: position.clone() };
         let unpack = Unpack { hash_range: held.row.hash_range, ..self.unpack };
         let (shard, pinned) = (lease.shard(), held.row.start);
         let from = ReadFrom { shard, lease: lease.clone(), tenure, position, pinned, unpack };
-        let reader = self.stream.reader(from, self.polling);
+        let reader = self.readers.reader(from);
         let (context, chunks, lease) = (self.context.clone(), self.chunks.clone(), lease.clone());
         let task = self.tasks.spawn(async move {
             let end = shard::read(reader, of, context, chunks).await;
@@ -381,7 +418,8 @@ impl PipelineWorker {
     pub(crate) fn ended(&mut self, ended: Ended) {
         match ended {
             Ended::Reader { lease, tenure, epoch, end } if self.is_held(&lease, tenure) => {
-                if let Some(held) = self.held.get_mut(&lease) {
+                let current = |held: &&mut Held| held.reader.as_ref().is_some_and(|reader| reader.epoch == epoch);
+                if let Some(held) = self.held.get_mut(&lease).filter(current) {
                     held.reader = None;
                 }
                 match end {
@@ -427,7 +465,7 @@ impl PipelineWorker {
     ) {
         let Some(parent) = self.held.get(&lease).map(|held| held.row.clone()) else { return };
         let (leases, context) = (self.leases.clone(), self.context.clone());
-        let gone = Gone { catalog: self.stream.catalog(), created: self.created, lease: lease.clone() };
+        let gone = Gone { catalog: self.stream.catalog(), identity: self.identity.clone(), lease: lease.clone() };
         self.tasks.spawn(async move {
             let children = match known {
                 Some(children) => children,
@@ -454,7 +492,7 @@ impl PipelineWorker {
 /// A shard of which reads say that it is gone. One answer proves nothing: an endpoint that restarts says so too.
 struct Gone {
     catalog: standpipe_source::Catalog,
-    created: Millis,
+    identity: Identity,
     lease: LeaseKey,
 }
 
@@ -465,9 +503,15 @@ impl Gone {
         let shard = self.lease.shard();
         loop {
             tokio::time::sleep(GONE_PAUSE).await;
-            let same = self.catalog.identity().await.is_ok_and(|stream| stream.created == self.created);
-            match self.catalog.shards(standpipe_source::ShardFilter::All).await {
-                Ok(shards) if shards.iter().any(|listed| listed.id == shard) => return None,
+            let shards = self.catalog.shards(standpipe_source::ShardFilter::All).await;
+            // Asked after the list. Another stream of the name may well list a shard of this id.
+            let same = match self.identity.ask().await {
+                Incarnation::Same => true,
+                Incarnation::Another => std::future::pending().await, // the pipeline has been told, and ends
+                Incarnation::Unknown => false,
+            };
+            match shards {
+                Ok(shards) if same && shards.iter().any(|listed| listed.id == shard) => return None,
                 Ok(shards) if same && !shards.is_empty() => {
                     let children = shards.into_iter().filter(|listed| listed.parents.contains(&shard));
                     let child = |listed: standpipe_source::ShardInfo| ChildShard {
@@ -477,7 +521,7 @@ impl Gone {
                     };
                     return Some(children.map(child).collect());
                 }
-                Ok(_) => error!(shard = %shard, "the stream is not the one that was there at the start; waiting"),
+                Ok(_) => warn!(shard = %shard, "the stream does not say which one it is; waiting"),
                 Err(error) => warn!(shard = %shard, %error, "the stream does not say what became of the shard"),
             }
         }
@@ -494,13 +538,12 @@ fn stop_reader(held: &Held) {
 }
 
 /// Protocol 4.9: records between the position and the trim horizon may be gone. Counted and alarmed before going on.
-fn warn_if_expired(held: &Held, position: &Position, retention: Duration, context: &ReadContext, id: &DestinationId) {
-    let arrival = held.row.destinations.get(id).filter(|at| at.at == *position).and_then(|at| at.arrival);
+fn warn_if_expired(shard: &LeaseKey, arrival: Option<Millis>, retention: Duration, context: &ReadContext) {
     let Some(arrival) = arrival.filter(|_| !retention.is_zero()) else { return };
     let now = context.clock.wall();
     if now.since(arrival) > retention {
         context.metrics.records_possibly_expired.get_or_create(&context.at).inc();
-        error!(shard = %held.row.key, position_arrived_ms = arrival.0, now_ms = now.0,
+        error!(shard = %shard, position_arrived_ms = arrival.0, now_ms = now.0,
             "the position is older than the stream keeps records: some may be lost");
     }
 }

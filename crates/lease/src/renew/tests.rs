@@ -21,7 +21,13 @@ fn ours(counter: u64) -> LeaseRow {
 }
 
 fn attempt() -> Attempt {
-    Attempt { counter: 7, checkpoint: Some(at(5)), after: at(5), start: Duration::ZERO }
+    Attempt {
+        counter: 7,
+        checkpoint: Some(at(5)),
+        after: at(5),
+        throughput: Throughput::default(),
+        start: Duration::ZERO,
+    }
 }
 
 #[test]

@@ -70,7 +70,10 @@ fn a_parent_shard_lease_is_not_deleted_when_a_child_is_at_trim_horizon() {
 #[test]
 fn a_lease_is_not_deleted_when_its_parents_are_still_present() {
     let mut leases = split(Position::ShardEnd, at(6));
-    leases.extend([row(3, &[1], HashRange { start: 0, end: 49 }, at(8)), row(4, &[1], HashRange { start: 50, end: 99 }, at(9))]);
+    leases.extend([
+        row(3, &[1], HashRange { start: 0, end: 49 }, at(8)),
+        row(4, &[1], HashRange { start: 50, end: 99 }, at(9)),
+    ]);
     assert_eq!(over_in(leases.clone(), &[2, 3, 4]), ["shardId-000000000000"], "the oldest first");
     leases.remove(0);
     assert_eq!(over_in(leases, &[2, 3, 4]), ["shardId-000000000001"], "then its child");
