@@ -28,6 +28,7 @@ pub fn scatter(faults: &Faults, dice: &mut Dice, until: u64) {
     maybe(30, Rule::new(Service::DynamoDb, Fault::Repeat(4000)).operation("UpdateItem"), 0.05);
     maybe(30, Rule::new(Service::DynamoDb, Fault::DelayRequest(2500)).operation("TransactWriteItems"), 0.1);
     maybe(30, Rule::new(Service::DynamoDb, Fault::TransactionConflict), 0.03);
+    maybe(30, Rule::new(Service::S3, Fault::DelayRequest(1800)).operation("UploadPart"), 0.2);
     maybe(40, Rule::new(Service::S3, Fault::DropAnswer), 0.03);
     maybe(30, Rule::new(Service::S3, Fault::Throttle), 0.05);
     maybe(40, Rule::new(Service::S3, Fault::NoSuchUploadAfterComplete).operation("CompleteMultipartUpload"), 0.1);
@@ -51,6 +52,12 @@ pub fn away(faults: &Faults, dice: &mut Dice, now: u64) -> &'static str {
     };
     faults.add(Rule::new(service, Fault::Away).between(now, now + dice.within(500, longest)));
     name
+}
+
+/// Nothing is made visible for a while; everything else works.
+pub fn no_publication(faults: &Faults, now: u64, millis: u64) {
+    let rule = Rule::new(Service::S3, Fault::DropRequest).operation("CompleteMultipartUpload");
+    faults.add(rule.between(now, now + millis));
 }
 
 /// A worker whose requests take long to arrive: they do, after others have gone on.

@@ -379,7 +379,9 @@ impl<'a> Story<'a> {
         for (place, seen) in self.reads.iter().enumerate().filter(|(_, seen)| seen.outcome.contains("ExpiredIterator"))
         {
             let renewed = |next: &Seen<'_>| {
-                next.operation == "GetShardIterator" && next.who == seen.who && shard_of(next.detail) == shard_of(seen.detail)
+                next.operation == "GetShardIterator"
+                    && next.who == seen.who
+                    && shard_of(next.detail) == shard_of(seen.detail)
             };
             met(rows, 39, self.reads[place..].iter().any(renewed));
         }

@@ -234,6 +234,11 @@ impl World {
 
     async fn storm(&mut self) {
         let mut left = Duration::from_secs(STORM_SECONDS);
+        if self.scene.latest && self.dice.percent(50) {
+            // Before anything is committed.
+            self.produce();
+            self.kill(1);
+        }
         let mut down = self.scene.fleet_down.map(|gone| (Duration::from_secs(self.dice.within(10, 35)), gone));
         while !left.is_zero() {
             let step = Duration::from_millis(self.dice.within(50, 700));
@@ -261,6 +266,12 @@ impl World {
 
     /// Everybody is away for longer than the stream keeps records. What was not committed before is lost, and said to be.
     async fn fleet_down(&mut self, uploads_gone: bool) {
+        faults::no_publication(self.emulator.faults(), self.now_millis(), 5_000);
+        for _ in 0..10 {
+            self.produce();
+            sleep(Duration::from_millis(500)).await;
+            self.reap();
+        }
         for number in self.processes.keys().copied().collect::<Vec<_>>() {
             self.kill(number);
         }
