@@ -9,9 +9,10 @@ use std::time::Duration;
 use standpipe_flow::DestinationId;
 
 pub use crate::file::{
-    Compression, Deaggregate, HeartbeatMode, Logs, LostObject, OnDestinationFailure, OutOfRange, ParquetCompression, ReadMode,
+    Compression, Deaggregate, HeartbeatMode, Logs, LostObject, OnDestinationFailure, OutOfRange, ParquetCompression,
     RecordDelimiter,
 };
+use crate::errors::ConfigErrors;
 use crate::template::Template;
 pub use crate::units::StartPosition;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub logs: Logs,
     /// The pipelines in the order of the files; at least one, each name and each lease table once.
     pub pipelines: Vec<Pipeline>,
+    /// What is allowed and was probably not meant; to be shown to whoever wrote it.
+    pub warnings: Option<ConfigErrors>,
 }
 
 /// Region and endpoints; what is `None` comes from the SDK's own chain.
@@ -103,6 +106,23 @@ pub struct Kinesis {
     pub out_of_range: OutOfRange,
 }
 
+/// How records are read from a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadMode {
+    /// Polling, unless the consumer [`CONSUMER_DEFAULT`] is registered already.
+    Auto,
+    /// GetRecords.
+    Polling,
+    /// SubscribeToShard.
+    EnhancedFanOut {
+        /// The consumer's name.
+        consumer: String,
+    },
+}
+
+/// The name of the consumer where none is given.
+pub const CONSUMER_DEFAULT: &str = "standpipe";
+
 /// A stream by name, with what its ARN said if there was one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
@@ -114,6 +134,14 @@ pub struct Stream {
     pub region: Option<String>,
     /// The account in the ARN.
     pub account: Option<String>,
+}
+
+impl Stream {
+    /// The stream as it was written.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        self.arn.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// A destination of a kind.

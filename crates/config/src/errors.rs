@@ -35,6 +35,8 @@ pub struct ConfigError {
     pub hint: Option<String>,
     /// The key or value is designed, and this version does not have it yet.
     pub not_built: bool,
+    /// It is allowed, and probably not meant.
+    pub warning: bool,
     marks: Vec<Mark>,
 }
 
@@ -70,7 +72,8 @@ impl ConfigError {
             (0, file) if !file.is_empty() => format!("{}: {}", printable(file), printable(&self.message)),
             _ => printable(&self.message),
         };
-        let mut group = Level::ERROR.primary_title(title).elements(self.marks.iter().map(Mark::draw));
+        let level = if self.warning { Level::WARNING } else { Level::ERROR };
+        let mut group = level.primary_title(title).elements(self.marks.iter().map(Mark::draw));
         if let Some(hint) = &self.hint {
             group = group.element(Level::HELP.message(printable(hint)));
         }
@@ -136,6 +139,7 @@ pub(crate) struct Finding {
     label: String,
     hint: Option<String>,
     not_built: bool,
+    warning: bool,
     also: Vec<(At, String)>,
 }
 
@@ -148,6 +152,7 @@ impl Finding {
             label: String::new(),
             hint: None,
             not_built: false,
+            warning: false,
             also: Vec::new(),
         }
     }
@@ -176,6 +181,16 @@ impl Finding {
         self
     }
 
+    pub(crate) fn is_warning(&self) -> bool {
+        self.warning
+    }
+
+    /// It is allowed, and probably not meant.
+    pub(crate) fn warning(mut self) -> Self {
+        self.warning = true;
+        self
+    }
+
     fn finish(self, sources: &Sources) -> ConfigError {
         let excerpt = sources.excerpt(self.at);
         let (file, line, column) = (excerpt.file.clone(), excerpt.line, excerpt.column);
@@ -193,6 +208,7 @@ impl Finding {
             message: self.message,
             hint: self.hint,
             not_built: self.not_built,
+            warning: self.warning,
             marks,
         }
     }
@@ -218,6 +234,7 @@ pub(crate) fn unreadable(file: &str, message: impl Into<String>, hint: Option<St
         message: message.into(),
         hint,
         not_built: false,
+        warning: false,
         marks: Vec::new(),
     };
     ConfigErrors { errors: vec![error], left_out: 0 }

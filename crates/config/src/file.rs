@@ -13,8 +13,8 @@ use std::marker::PhantomData;
 
 use crate::decode::Located;
 use crate::text::{
-    BucketText, ColumnsText, DestinationIdText, DurationText, EndpointText, ExtensionText, KmsKeyText, LeasesText,
-    ListenText, PrefixText, RegionText, SizeText, StartText, StreamText, TableText, WorkerIdText,
+    BucketText, ColumnsText, ConsumerText, DestinationIdText, DurationText, EndpointText, ExtensionText, KmsKeyText,
+    LeasesText, ListenText, PrefixText, RegionText, SizeText, StartText, StreamText, TableText, WorkerIdText,
 };
 
 /// A configuration of Standpipe. It may be spread over several files; each begins with `version: 1`, and pipelines are
@@ -247,31 +247,64 @@ pub(crate) struct KinesisFile {
     pub(crate) stream: Located<StreamText>,
     /// Where reading begins the first time: trim_horizon, latest, a time, or how long ago.
     pub(crate) start: Located<StartText>,
-    /// How records are read. `polling`, or `auto`, which is polling unless a registered consumer is named. Default auto.
+    /// How records are read. `polling`: GetRecords, five calls and 2 MiB a second a shard, shared by all its readers.
+    /// `enhanced_fan_out`: SubscribeToShard, by a registered consumer, which costs money. `auto`: polling, unless the
+    /// consumer `standpipe` is registered already. Default auto.
     #[schemars(extend("default" = "auto"))]
-    pub(crate) read: Option<ReadMode>,
+    pub(crate) read: Option<Located<ReadFile>>,
     /// The time between reads of a shard that is caught up. Default 1s; five a second when behind.
     #[schemars(extend("default" = "1s"))]
     pub(crate) poll: Option<Located<DurationText>>,
-    /// Whether KPL aggregates are taken apart. `none`, the only value: a record is delivered as it is.
-    #[schemars(extend("default" = "none"))]
+    /// Whether the aggregates of the Kinesis Producer Library are taken apart. `kpl`: their user records are delivered. What
+    /// only begins like an aggregate is delivered as it is, and counted. `none`: every record is delivered as it is.
+    /// Default kpl.
+    #[schemars(extend("default" = "kpl"))]
     pub(crate) deaggregate: Option<Deaggregate>,
-    /// What happens to sub-records outside their shard's hash range: `deliver` (counted), or `drop` as the KCL does.
-    /// Default deliver.
+    /// What happens to user records of an aggregate whose hash key lies outside their shard: `deliver`, or `drop`, one by
+    /// one. They are counted either way. The KPL writes such a record a second time, and the KCL drops it with its whole
+    /// aggregate; other producers write it once, and dropping loses it. Default deliver.
     #[schemars(extend("default" = "deliver"))]
     pub(crate) out_of_range: Option<OutOfRange>,
 }
 
-/// How records are read from a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+/// How records are read from a stream: a word, or a word with its settings.
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum ReadMode {
-    /// Polling, unless a registered consumer is named.
+pub(crate) enum ReadFile {
     #[default]
     Auto,
-    /// GetRecords: five calls and 2 MiB a second a shard, shared by all its readers.
     Polling,
+    EnhancedFanOut(Option<EnhancedFanOutFile>),
+}
+
+impl JsonSchema for ReadFile {
+    fn schema_name() -> Cow<'static, str> {
+        "Read".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let fan_out = generator.subschema_for::<EnhancedFanOutFile>();
+        schemars::json_schema!({ "oneOf": [
+            { "type": "string", "enum": ["auto", "polling", "enhanced_fan_out"] },
+            {
+                "type": "object",
+                "properties": { "enhanced_fan_out": fan_out },
+                "required": ["enhanced_fan_out"],
+                "additionalProperties": false
+            }
+        ] })
+    }
+}
+
+/// Reading by SubscribeToShard: 2 MiB a second of each shard for this pipeline alone, and less delay, for the price of a
+/// registered consumer.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "EnhancedFanOut")]
+pub(crate) struct EnhancedFanOutFile {
+    /// The consumer's name, the same for all workers of the pipeline and for nobody else. Registered when it is missing,
+    /// never deregistered. Default standpipe.
+    #[schemars(extend("default" = "standpipe"))]
+    pub(crate) consumer: Option<Located<ConsumerText>>,
 }
 
 /// Whether KPL aggregates are taken apart.
@@ -279,8 +312,10 @@ pub enum ReadMode {
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum Deaggregate {
-    /// A record is delivered as it is.
+    /// User records are delivered.
     #[default]
+    Kpl,
+    /// A record is delivered as it is.
     None,
 }
 

@@ -39,9 +39,10 @@ pub const BUFFER_INTERVAL: Bounds<Duration> = Bounds {
     most: Duration::from_secs(5 * 3600),
     why: "a batch that is older than six hours is not committed",
 };
-/// `buffer.size`. Firehose's least is 1 MB; an S3 upload has 10,000 parts, ours have 8 MiB: 78 GiB.
+/// `buffer.size`. Firehose takes 1 to 128 MiB. The receipt of a commit is one item of DynamoDB, 400 KB with all parts and
+/// error objects of a batch: `docs/decisions/receipt-size.md`.
 pub const BUFFER_BYTES: Bounds<u64> =
-    Bounds { least: MIB, most: 64 * GIB, why: "an upload has at most 10,000 parts of 8 MiB" };
+    Bounds { least: MIB, most: GIB, why: "the receipt of a commit, which lists its uploads, has at most 400 KB" };
 /// `worker.memory`. One answer of GetRecords holds up to 10 MB, and a part of an upload 8 MiB, for several at a time.
 pub const MEMORY_BYTES: Bounds<u64> = Bounds {
     least: 64 * MIB,

@@ -39,6 +39,7 @@ pub fn parse(name: &str, text: &str, env: Env<'_>, checks: &Checks<'_>) -> Resul
 fn understand(sources: &Sources, env: Env<'_>, checks: &Checks<'_>) -> Result<Config, ConfigErrors> {
     let mut findings = Vec::new();
     let nodes = trees(sources, env, &mut findings);
+    let warnings: Vec<Finding> = findings.extract_if(.., |finding| finding.is_warning()).collect();
     let mut files: Vec<File> = Vec::new();
     if findings.is_empty() {
         for node in &nodes {
@@ -52,11 +53,19 @@ fn understand(sources: &Sources, env: Env<'_>, checks: &Checks<'_>) -> Result<Co
     if findings.is_empty() {
         config = resolve::resolve(files, sources, checks, &mut findings);
     }
-    match (config, errors::finish(findings, sources)) {
-        (Some(config), None) => Ok(config),
-        (_, Some(errors)) => Err(errors),
-        (None, None) => Err(errors::unreadable("", "no configuration was given", None)),
+    if !findings.is_empty() {
+        // One may be why the value is wrong.
+        findings.extend(warnings);
+        return Err(errors::finish(findings, sources).unwrap_or_else(no_configuration));
     }
+    match config {
+        Some(config) => Ok(Config { warnings: errors::finish(warnings, sources), ..config }),
+        None => Err(no_configuration()),
+    }
+}
+
+fn no_configuration() -> ConfigErrors {
+    errors::unreadable("", "no configuration was given", None)
 }
 
 /// The trees of all files, with variables replaced and of the right shape when there is no finding.
@@ -72,7 +81,7 @@ fn trees(sources: &Sources, env: Env<'_>, findings: &mut Vec<Finding>) -> Vec<No
             Ok(mut node) => {
                 let before = findings.len();
                 variables::expand(&mut node, env, findings);
-                if findings.len() == before {
+                if findings[before..].iter().all(Finding::is_warning) {
                     shape::check(&schema, &node, findings);
                 }
                 nodes.push(node);

@@ -73,6 +73,12 @@ pub(crate) fn stream(text: &str) -> Result<Stream, NameError> {
     Ok(Stream { name: name.to_owned(), arn: own(text), region: own(region), account: own(account) })
 }
 
+/// A consumer's name (Kinesis: `[a-zA-Z0-9_.-]{1,128}`).
+pub(crate) fn consumer(text: &str) -> Result<String, NameError> {
+    simple(text, 1, limits::STREAM_NAME_CHARS_MAX)?;
+    Ok(text.to_owned())
+}
+
 /// A bucket's name, from itself or its ARN (S3: 3 to 63 small letters, digits, `.` and `-`).
 pub(crate) fn bucket(text: &str) -> Result<String, NameError> {
     let name = match text.split_once(":::") {

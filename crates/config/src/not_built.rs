@@ -13,8 +13,6 @@ const TABLE: &[(&str, &[&str])] = &[
     ("pipelines.*", &["transforms"]),
     ("pipelines.*.source", &["kafka"]),
     ("pipelines.*.source.kinesis", &["role_arn", "external_id"]),
-    ("pipelines.*.source.kinesis.read", &["enhanced_fan_out"]),
-    ("pipelines.*.source.kinesis.deaggregate", &["kpl"]),
     ("pipelines.*.destinations[]", &["redshift", "opensearch", "splunk", "http", "snowflake", "iceberg"]),
     (
         "pipelines.*.destinations[].s3",
@@ -36,6 +34,34 @@ const TABLE: &[(&str, &[&str])] = &[
 
 /// Keys that are not built and stand in the place of one that is, which is then not asked for.
 pub(crate) const REPLACES: &[(&str, &str)] = &[("glue", "columns"), ("file", "columns"), ("infer", "columns")];
+
+/// Words that people bring along, and what they are here. Each is a key or word nowhere in a config.
+const WORDS: &[(&str, &str)] = &[
+    ("dynamic_partitioning", "partitions are `partition_by` of an s3 destination, which is not built yet"),
+    ("partition_keys", "partitions are `partition_by` of an s3 destination, which is not built yet"),
+    ("consumer", "a consumer is named in `source.kinesis.read: { enhanced_fan_out: { consumer: NAME } }`"),
+    ("consumer_name", "a consumer is named in `source.kinesis.read: { enhanced_fan_out: { consumer: NAME } }`"),
+    ("efo", "it is `source.kinesis.read: { enhanced_fan_out: { consumer: NAME } }`"),
+    ("fan_out", "it is `source.kinesis.read: { enhanced_fan_out: { consumer: NAME } }`"),
+    ("application_name", "a KCL application's name is `lease.table`"),
+    ("checkpoint_table", "it is `lease.table`"),
+    ("lease_table", "it is `lease.table`"),
+    ("iterator_type", "it is `source.kinesis.start`: trim_horizon, latest, a time, or a span such as -6h"),
+    ("starting_position", "it is `source.kinesis.start`: trim_horizon, latest, a time, or a span such as -6h"),
+    ("buffering_hints", "it is `buffer: { size: 5MiB, interval: 300s }`"),
+    ("processors", "they are `transforms` of a pipeline, which are not built yet"),
+    ("credentials", "credentials come from the SDK's own chain: the environment, a profile, or the role of the process"),
+    ("access_key_id", "credentials come from the SDK's own chain: the environment, a profile, or the role of the process"),
+];
+
+/// What a word that is unknown where it stands is here: a word of others, or a key that stands elsewhere.
+pub(crate) fn advice(pattern: &str, word: &str) -> Option<String> {
+    if let Some((_, advice)) = WORDS.iter().find(|(known, _)| *known == word) {
+        return Some((*advice).to_owned());
+    }
+    let elsewhere = TABLE.iter().find(|(place, names)| *place != pattern && names.contains(&word));
+    elsewhere.map(|(place, _)| format!("`{word}` belongs to `{place}`, and is not built yet"))
+}
 
 /// What is designed and not built at a place.
 pub(crate) fn at(pattern: &str) -> &'static [&'static str] {

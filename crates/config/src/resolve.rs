@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use standpipe_flow::DestinationId;
 
-use crate::config::{Aws, Config, Kinesis, Lease, Logs, Pipeline, Stream, Worker};
+use crate::config::{Aws, CONSUMER_DEFAULT, Config, Kinesis, Lease, Logs, Pipeline, ReadMode, Stream, Worker};
 use crate::decode::Located;
 use crate::errors::Finding;
-use crate::file::{AwsFile, File, HttpFile, KinesisFile, LeaseFile, PipelineFile, SourceFile, WorkerFile};
+use crate::file::{AwsFile, File, HttpFile, KinesisFile, LeaseFile, PipelineFile, ReadFile, SourceFile, WorkerFile};
 use crate::limits::{self, Bounds};
 use crate::names::{self, NameError};
 use crate::source::{At, Sources};
@@ -106,6 +106,7 @@ impl Resolver<'_> {
             http: http.map_or(Some(LISTEN_DEFAULT), |http| self.http(http.value)),
             logs: telemetry.and_then(|t| t.value.logs).unwrap_or(Logs::default()),
             pipelines,
+            warnings: None,
         }
     }
 
@@ -160,6 +161,7 @@ impl Resolver<'_> {
         let mut pipelines = Vec::new();
         let mut names: BTreeMap<String, At> = BTreeMap::new();
         let mut tables: BTreeMap<String, At> = BTreeMap::new();
+        let mut consumers: BTreeMap<(String, String), At> = BTreeMap::new();
         for (name, file) in files {
             let path = format!("pipelines.{}", name.value);
             if let Some(first) = names.insert(name.value.clone(), name.at) {
@@ -173,7 +175,21 @@ impl Resolver<'_> {
                 self.findings.push(Finding::new(name.at, &path, message).hint(e.hint));
             }
             let table_at = file.lease.as_ref().and_then(|l| l.table.as_ref()).map_or(name.at, |table| table.at);
+            let SourceFile::Kinesis(kinesis) = &file.source;
+            let read_at = kinesis.read.as_ref().map_or(name.at, |read| read.at);
             let pipeline = self.pipeline(&path, name.value, file);
+            if let ReadMode::EnhancedFanOut { consumer } = &pipeline.source.read
+                && let Some(first) =
+                    consumers.insert((pipeline.source.stream.shown().to_owned(), consumer.clone()), read_at)
+            {
+                let path = format!("{path}.source.kinesis.read");
+                self.findings.push(
+                    Finding::new(read_at, &path, "two pipelines share a consumer of a stream")
+                        .label("a second pipeline")
+                        .also(first, "the first one")
+                        .hint("each needs its own: they would take the shards from each other".to_owned()),
+                );
+            }
             if let Some(first) = tables.insert(pipeline.lease.table.clone(), table_at) {
                 self.findings.push(
                     Finding::new(table_at, &format!("{path}.lease.table"), "two pipelines share a lease table")
@@ -227,10 +243,24 @@ impl Resolver<'_> {
         Kinesis {
             stream: stream.unwrap_or_else(nameless),
             start: start.unwrap_or(StartPosition::TrimHorizon),
-            read: file.read.unwrap_or_default(),
+            read: file.read.map_or(ReadMode::Auto, |read| self.read(&format!("{path}.read"), read.value)),
             poll: poll.unwrap_or(limits::POLL_DEFAULT),
             deaggregate: file.deaggregate.unwrap_or_default(),
             out_of_range: file.out_of_range.unwrap_or_default(),
+        }
+    }
+
+    fn read(&mut self, path: &str, file: ReadFile) -> ReadMode {
+        match file {
+            ReadFile::Auto => ReadMode::Auto,
+            ReadFile::Polling => ReadMode::Polling,
+            ReadFile::EnhancedFanOut(settings) => {
+                let consumer = settings.unwrap_or_default().consumer.and_then(|text| {
+                    let path = format!("{path}.enhanced_fan_out.consumer");
+                    self.text(&path, &text, "a consumer's name", names::consumer)
+                });
+                ReadMode::EnhancedFanOut { consumer: consumer.unwrap_or_else(|| CONSUMER_DEFAULT.to_owned()) }
+            }
         }
     }
 

@@ -167,9 +167,10 @@ impl<'s> Shape<'s, '_> {
         }
         let shown = if scalar.from_env { "the value from the environment".to_owned() } else { format!("`{text}`") };
         let near = nearest(text, allowed.words.iter().map(String::as_str)).filter(|_| !scalar.from_env);
-        let hint = match near {
-            Some(word) => Some(format!("did you mean `{word}`?")),
-            None => (place.path == "version").then(|| "this program reads files of version 1".to_owned()),
+        let hint = match (near, not_built::advice(&place.pattern, text).filter(|_| !scalar.from_env)) {
+            (_, Some(advice)) => Some(advice),
+            (Some(word), None) => Some(format!("did you mean `{word}`?")),
+            (None, None) => (place.path == "version").then(|| "this program reads files of version 1".to_owned()),
         };
         let message = format!("{shown} is no value of {}", place.name());
         self.findings.push(Finding::new(node.at, &place.path, message).label(format!("expected {what}")).hint(hint));
@@ -248,7 +249,8 @@ impl<'s> Shape<'s, '_> {
             }
             Some(name) if unbuilt.contains(&name) => format!("did you mean `{name}`? It is not built yet"),
             Some(name) => format!("did you mean `{name}`?"),
-            None => format!("the keys here are {}", quoted(known)),
+            None => not_built::advice(&place.pattern, &key.text)
+                .unwrap_or_else(|| format!("the keys here are {}", quoted(known))),
         };
         self.findings.push(
             Finding::new(key.at, &place.key(key, false).path, format!("unknown key `{}`", key.text))

@@ -27,6 +27,19 @@ fn s3(config: &Config) -> &S3 {
 const SMALLEST: &str = include_str!("../../../docs/examples/smallest.yaml");
 const LINES: &str = include_str!("../../../docs/examples/lines-gzip.yaml");
 const PARQUET: &str = include_str!("../../../docs/examples/parquet.yaml");
+const FAN_OUT: &str = include_str!("../../../docs/examples/enhanced-fan-out.yaml");
+
+#[test]
+fn a_stream_is_read_by_a_consumer_with_a_name() {
+    let mode = |text: &str| good(text).pipelines[0].source.read.clone();
+    let fan_out = |consumer: &str| ReadMode::EnhancedFanOut { consumer: consumer.to_owned() };
+    assert_eq!(mode(FAN_OUT), fan_out("standpipe-orders"));
+    let with = |read: &str| mode(&FAN_OUT.replace("{ enhanced_fan_out: { consumer: standpipe-orders } }", read));
+    for default in ["enhanced_fan_out", "{ enhanced_fan_out: {} }", "{ enhanced_fan_out: }"] {
+        assert_eq!(with(default), fan_out("standpipe"), "{default}");
+    }
+    assert_eq!((with("auto"), with("polling")), (ReadMode::Auto, ReadMode::Polling));
+}
 
 #[test]
 fn the_smallest_file_gets_every_default() {
@@ -42,7 +55,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(pipeline.lease.failover, Duration::from_secs(10));
     assert_eq!((pipeline.lease.leases_max, pipeline.lease.create), (None, true));
     assert_eq!(pipeline.source.start, StartPosition::TrimHorizon);
-    assert_eq!((pipeline.source.read, pipeline.source.poll), (ReadMode::Auto, Duration::from_secs(1)));
+    assert_eq!((&pipeline.source.read, pipeline.source.poll), (&ReadMode::Auto, Duration::from_secs(1)));
     assert_eq!(pipeline.on_destination_failure, OnDestinationFailure::Isolate);
     let s3 = s3(&config);
     assert_eq!((s3.id.as_str(), s3.bucket.as_str(), s3.extension.as_str()), ("s3", "acme-lake", ""));
@@ -226,9 +239,9 @@ proptest! {
     /// A good file with a piece cut out and another put in: every outcome is a meaning or a drawn error.
     #[test]
     fn no_damaged_file_panics(
-        which in 0..3usize, from in 0..2000usize, len in 0..40usize, put in "[ -~é\n\t]{0,12}"
+        which in 0..4usize, from in 0..2000usize, len in 0..40usize, put in "[ -~é\n\t]{0,12}"
     ) {
-        let text = [SMALLEST, LINES, PARQUET][which];
+        let text = [SMALLEST, LINES, PARQUET, FAN_OUT][which];
         let from = text.floor_char_boundary(from % text.len());
         let to = text.ceil_char_boundary((from + len).min(text.len()));
         let damaged = format!("{}{put}{}", &text[..from], &text[to..]);

@@ -76,6 +76,10 @@ text!(
     ["orders", "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"]
 );
 text!(
+    /// A name of a stream's consumer.
+    ConsumerText, "consumer name", "string", r"^[a-zA-Z0-9_.-]{1,128}$", ["standpipe"]
+);
+text!(
     /// A bucket's name or ARN.
     BucketText, "bucket name or ARN", "string", r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|arn:.+)$",
     ["acme-lake", "arn:aws:s3:::acme-lake"]

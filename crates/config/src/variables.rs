@@ -24,7 +24,10 @@ pub(crate) fn expand(node: &mut Node, env: Env<'_>, findings: &mut Vec<Finding>)
 }
 
 fn expand_scalar(scalar: &mut Scalar, at: At, env: Env<'_>, findings: &mut Vec<Finding>) {
-    if !scalar.plain || !scalar.text.contains("${") {
+    if !scalar.plain {
+        return warn_if_meant(scalar, at, env, findings);
+    }
+    if !scalar.text.contains("${") {
         return;
     }
     match replace(&scalar.text, env) {
@@ -34,6 +37,20 @@ fn expand_scalar(scalar: &mut Scalar, at: At, env: Env<'_>, findings: &mut Vec<F
         }
         Err(trouble) => findings.push(Finding::new(at, "", trouble.message).label(trouble.label).hint(trouble.hint)),
     }
+}
+
+/// In quotes `${VAR}` is text, as people who know the shell do not expect. Only what would be replaced is told of.
+fn warn_if_meant(scalar: &Scalar, at: At, env: Env<'_>, warnings: &mut Vec<Finding>) {
+    let meant = |rest: &str| {
+        let body = rest.split_once('}').map(|(body, _)| body)?;
+        // A variable that is not set is a variable all the same.
+        value(body, &|name| env(name).or_else(|| Some("set".to_owned()))).ok().map(|_| format!("${{{body}}}"))
+    };
+    let Some(variable) = scalar.text.split("${").skip(1).find_map(meant) else { return };
+    let finding = Finding::new(at, "", format!("`{variable}` is taken as text here"))
+        .label("quoted, so nothing in it is replaced")
+        .hint(format!("write {variable} without quotes to take it from the environment"));
+    warnings.push(finding.warning());
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -18,9 +18,9 @@ pub(crate) enum BadAnswer {
     Sequence(String),
     #[error("records do not ascend: {next} comes after {last}")]
     Descends { last: SequenceNumber, next: SequenceNumber },
-    #[error("NextShardIterator is absent but no ChildShards are named")]
+    #[error("there is nothing to go on with, but no ChildShards are named")]
     NoChildren,
-    #[error("NextShardIterator is present but ChildShards are named")]
+    #[error("there is something to go on with, but ChildShards are named")]
     ChildrenTooEarly,
     #[error("child shard {0} is named without its parents or its hash key range")]
     BadChild(String),
@@ -84,7 +84,7 @@ fn take_record(theirs: types::Record, now: Millis) -> Result<(Record, usize), Ba
 /// Where a shard goes on after an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Onward {
-    /// With this iterator.
+    /// With this iterator, or this continuation of a subscription.
     Next(String),
     /// Nowhere: the shard is closed and this was its last answer.
     End(Vec<ChildShard>),

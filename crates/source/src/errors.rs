@@ -1,6 +1,7 @@
 //! What an error of the Kinesis client means for the caller: by the error's code, the same for every operation.
 
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError as EventError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use standpipe_flow::ReadError;
 
@@ -57,6 +58,8 @@ pub(crate) enum Kind {
     Gone,
     /// Not permitted.
     Denied,
+    /// ResourceInUse: somebody else has it, or it is not ready yet.
+    InUse,
     /// Any other 4xx.
     Refused,
 }
@@ -90,11 +93,30 @@ impl Failure {
         Self { kind, cause }
     }
 
+    /// Reads an error that came in the middle of an event stream: there it has a name, and no status.
+    pub(crate) fn of_event<R: std::fmt::Debug>(error: &SdkError<EventError, R>) -> Self {
+        let SdkError::ServiceError(context) = error else { return Self::new(Kind::Transient, event_chain(error)) };
+        let code = match context.err() {
+            EventError::ResourceNotFoundException(_) => "ResourceNotFoundException",
+            EventError::ResourceInUseException(_) => "ResourceInUseException",
+            EventError::InternalFailureException(_) => "InternalFailureException",
+            EventError::KmsThrottlingException(_) => "KMSThrottlingException",
+            EventError::KmsAccessDeniedException(_) => "KMSAccessDeniedException",
+            EventError::KmsDisabledException(_) => "KMSDisabledException",
+            EventError::KmsInvalidStateException(_) => "KMSInvalidStateException",
+            EventError::KmsNotFoundException(_) => "KMSNotFoundException",
+            EventError::KmsOptInRequired(_) => "KMSOptInRequired",
+            other => other.code().unwrap_or("InternalFailure"),
+        };
+        let message = context.err().message().map(|message| format!(": {}", first_line(message))).unwrap_or_default();
+        Self { kind: kind_of(code, 500), cause: format!("{code}{message}") }
+    }
+
     /// The error that a caller sees.
     pub(crate) fn into_error(self) -> StreamError {
         let cause = self.cause;
         match self.kind {
-            Kind::Throttled | Kind::Iterator | Kind::Transient => StreamError::Again { cause },
+            Kind::Throttled | Kind::Iterator | Kind::Transient | Kind::InUse => StreamError::Again { cause },
             Kind::Gone => StreamError::Gone { cause },
             Kind::Denied => StreamError::Denied { cause },
             Kind::Refused => StreamError::Refused { cause },
@@ -118,6 +140,7 @@ pub(crate) fn kind_of(code: &str, status: u16) -> Kind {
         | "SlowDown" => Kind::Throttled,
         "ExpiredIteratorException" | "ExpiredNextTokenException" => Kind::Iterator,
         "ResourceNotFoundException" => Kind::Gone,
+        "ResourceInUseException" => Kind::InUse,
         "AccessDeniedException"
         | "AccessDenied"
         | "UnauthorizedOperation"
@@ -147,6 +170,16 @@ pub(crate) fn kind_of(code: &str, status: u16) -> Kind {
         _ if status == 429 => Kind::Throttled,
         _ if status >= 500 => Kind::Transient,
         _ => Kind::Refused,
+    }
+}
+
+/// An error of an event stream that is none of the service's.
+fn event_chain<R: std::fmt::Debug>(error: &SdkError<EventError, R>) -> String {
+    match error {
+        SdkError::DispatchFailure(failure) => {
+            failure.as_connector_error().map_or_else(|| error.to_string(), |e| chain(e))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -182,6 +215,7 @@ mod tests {
             ("Whatever", 429, Kind::Throttled),
             ("ExpiredIteratorException", 400, Kind::Iterator),
             ("ResourceNotFoundException", 400, Kind::Gone),
+            ("ResourceInUseException", 400, Kind::InUse),
             ("AccessDeniedException", 400, Kind::Denied),
             ("KMSDisabledException", 400, Kind::Denied),
             ("ExpiredTokenException", 400, Kind::Transient),

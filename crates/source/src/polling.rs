@@ -12,13 +12,13 @@
 use std::time::Duration;
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
-use aws_sdk_kinesis::types::ShardIteratorType;
+use aws_sdk_kinesis::types::{self, ShardIteratorType};
 use standpipe_flow::{ChildShard, LeaseKey, Millis, Position, Read, ReadError, ShardId, ShardReader, Tenure};
 use tracing::{debug, warn};
 
 use crate::answer::{BadAnswer, Onward};
 use crate::catalog::date_time;
-use crate::chunks::Chunks;
+use crate::chunks::{Answered, Chunks};
 use crate::errors::{Failure, Kind, StreamError};
 use crate::quota::{After, Pace};
 use crate::size::AnswerSize;
@@ -116,11 +116,8 @@ impl ShardReader for Polling {
     async fn next(&mut self) -> Result<Read, ReadError> {
         let reserved_bytes = self.expected_bytes();
         loop {
-            if let Some(read) = self.waiting(reserved_bytes) {
+            if let Some(read) = self.at_hand(reserved_bytes) {
                 return Ok(read);
-            }
-            if let Some(children) = &self.end {
-                return Ok(Read::End { children: children.clone() });
             }
             if self.bad_ends >= BAD_ENDS_MAX {
                 self.ask_for_the_end().await?;
@@ -189,21 +186,30 @@ impl Polling {
         (now.saturating_sub(iterator.issued) < ITERATOR_AGE_MAX).then(|| iterator.token.clone())
     }
 
-    async fn renew_iterator(&mut self) -> Result<(), ReadError> {
-        self.stream.wait_until(self.pace.next_iterator()).await;
-        let issued = self.now();
-        self.pace.iterator_called(issued);
-        self.counts.iterators += 1;
-        let position = self.chunks.taken();
-        let kind = match position {
+    /// How the service is told to go on after what was taken.
+    pub(crate) fn start_kind(&self) -> ShardIteratorType {
+        match self.chunks.taken() {
             Position::TrimHorizon if self.from.pinned.is_some() => ShardIteratorType::AtTimestamp,
             Position::TrimHorizon => ShardIteratorType::TrimHorizon,
             Position::At { .. } if self.chunks.is_whole() => ShardIteratorType::AfterSequenceNumber,
             Position::At { .. } => ShardIteratorType::AtSequenceNumber,
             // Nothing follows in a closed shard: the answer to LATEST is its end.
             Position::ShardEnd => ShardIteratorType::Latest,
-        };
-        match self.stream.shard_iterator(&self.from.shard, kind, position, self.from.pinned).await {
+        }
+    }
+
+    async fn renew_iterator(&mut self) -> Result<(), ReadError> {
+        self.stream.wait_until(self.pace.next_iterator()).await;
+        let issued = self.now();
+        self.pace.iterator_called(issued);
+        self.counts.iterators += 1;
+        let (kind, position) = (self.start_kind(), self.chunks.taken());
+        let names_a_record = matches!(position, Position::At { .. });
+        let mut given = self.stream.shard_iterator(&self.from.shard, kind, position, self.from.pinned).await;
+        if given.is_ok() && !names_a_record {
+            given = self.stream.catalog().still_the_same(self.now()).await.and(given);
+        }
+        match given {
             Ok(token) => {
                 self.iterator = Some(Iterator { token, issued });
                 Ok(())
@@ -223,25 +229,58 @@ impl Polling {
         let now = self.now();
         let behind = Duration::from_millis(answer.millis_behind_latest.unwrap_or(0).try_into().unwrap_or(0));
         let onward = Onward::of(answer.next_shard_iterator, answer.child_shards, self.listed.as_deref());
-        let answered = match onward {
-            Ok(onward) => self.chunks.take(answer.records, behind, self.stream.clock().wall()).map(|it| (onward, it)),
-            Err(bad) => Err(bad),
-        };
-        let (onward, answered) = match answered {
-            Ok(answered) => answered,
+        let taken = onward.and_then(|onward| self.take(answer.records, behind, onward));
+        let (next, answered) = match taken {
+            Ok(taken) => taken,
             Err(bad) => return self.bad(&bad),
         };
         self.pace.answered(now, answered.quota_bytes, behind.is_zero());
-        self.size.answered(answered.records, answered.memory_bytes, !behind.is_zero());
         self.bad_ends = 0;
         self.expired_in_a_row = 0;
-        self.counts.repeated += answered.repeated;
-        match onward {
-            Onward::Next(token) => self.iterator = Some(Iterator { token, issued: now }),
-            Onward::End(children) => self.end = Some(children),
-        }
+        self.iterator = next.map(|token| Iterator { token, issued: now });
         // The loop returns what waits, and the end.
         Ok((answered.records == 0 && self.end.is_none()).then_some(Read::Empty { behind }))
+    }
+
+    /// Takes over the records of an answer and where it leads: the whole of it or, if it is bad, nothing. Returns what to
+    /// go on with; without it the shard has ended.
+    pub(crate) fn take(
+        &mut self,
+        records: Vec<types::Record>,
+        behind: Duration,
+        onward: Onward,
+    ) -> Result<(Option<String>, Answered), BadAnswer> {
+        let answered = self.chunks.take(records, behind, self.stream.clock().wall())?;
+        self.size.answered(answered.records, answered.memory_bytes, !behind.is_zero());
+        self.counts.repeated += answered.repeated;
+        match onward {
+            Onward::Next(next) => Ok((Some(next), answered)),
+            Onward::End(children) => {
+                self.end = Some(children);
+                Ok((None, answered))
+            }
+        }
+    }
+
+    /// What can be returned without a call: records that wait, then the end.
+    pub(crate) fn at_hand(&mut self, reserved_bytes: usize) -> Option<Read> {
+        let waiting = self.waiting(reserved_bytes);
+        waiting.or_else(|| self.end.as_ref().map(|children| Read::End { children: children.clone() }))
+    }
+
+    /// Where reading goes on: after this.
+    pub(crate) fn taken(&self) -> &Position {
+        self.chunks.taken()
+    }
+
+    /// Records were taken from elsewhere: the next call begins behind them.
+    pub(crate) fn forget_iterator(&mut self) {
+        self.iterator = None;
+    }
+
+    /// An answer from elsewhere was dropped.
+    pub(crate) fn count_bad(&mut self) {
+        self.counts.bad_answers += 1;
     }
 
     /// What was read and is not returned yet, if so many bytes are enough for it.
@@ -312,7 +351,7 @@ impl Polling {
                     return Ok(());
                 }
             }
-            Kind::Gone | Kind::Denied | Kind::Refused => {
+            Kind::Gone | Kind::Denied | Kind::Refused | Kind::InUse => {
                 self.counts.failures += 1;
                 // InvalidArgument may mean an iterator that the service no longer understands.
                 self.iterator = None;

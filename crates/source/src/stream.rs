@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Builder, StalledStreamProtectionConfig};
-use standpipe_flow::{Clock, Random};
+use aws_sdk_kinesis::{Client, Config};
+use standpipe_flow::{Clock, Millis, Random};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Pinned};
+use crate::consumer::Consumer;
+use crate::fan_out::{FanOut, Watch};
 use crate::polling::{Polling, PollingSettings, ReadFrom};
 use crate::put::{PutSettings, Putter};
 
@@ -62,7 +64,10 @@ impl fmt::Display for StreamRef {
 #[derive(Clone, Debug)]
 pub struct Stream {
     pub(crate) client: Client,
+    /// What further clients are made of.
+    pub(crate) config: Config,
     pub(crate) reference: StreamRef,
+    pub(crate) pinned: Arc<Pinned>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -86,7 +91,14 @@ impl Stream {
         if sdk_config.behavior_version().is_none() {
             config = config.behavior_version(BehaviorVersion::latest());
         }
-        Self { client: Client::from_conf(config.build()), reference, clock, random }
+        let config = config.build();
+        Self { client: Client::from_conf(config.clone()), config, reference, pinned: Arc::default(), clock, random }
+    }
+
+    /// From now on only the stream that was created at this instant is read: one that was deleted and made anew under
+    /// its name is `Gone` for the readers.
+    pub fn pin(&self, created: Millis) {
+        self.pinned.pin(created);
     }
 
     /// How the stream was named.
@@ -97,6 +109,17 @@ impl Stream {
     /// A reader of one shard.
     pub fn reader(&self, from: ReadFrom, settings: PollingSettings) -> Polling {
         Polling::new(self.clone(), from, settings)
+    }
+
+    /// A reader of one shard by subscription. `heard` is told how it reads.
+    pub fn fan_out(
+        &self,
+        from: ReadFrom,
+        settings: PollingSettings,
+        consumer: &Consumer,
+        heard: Arc<dyn Watch>,
+    ) -> FanOut {
+        FanOut::new(self.clone(), from, settings, (consumer.clone(), heard))
     }
 
     /// What is known of the stream itself.

@@ -4,15 +4,19 @@
 //! - `startup`, `shutdown`: lists of steps. `worker`: one `select!` a pipeline, with the table of its tasks.
 //! - `watchdog`: a read that is stuck is seen.
 //! - `assemble`: the only match over destination kinds. `sweep`: what crashed workers left open.
-//! - `admin`, [`metrics`]: what is seen from outside.
+//! - `admin`, [`metrics`]: what is seen from outside. `mend`: for `standpipe leases`.
 
 mod admin;
 mod assemble;
 mod catalog;
 mod caught_up;
 mod errors;
+mod incarnation;
+mod mend;
 pub mod metrics;
 pub mod platform;
+mod quarantine;
+mod reader;
 mod shutdown;
 mod startup;
 mod sweep;
@@ -31,6 +35,7 @@ use tracing::info;
 
 use admin::Health;
 pub use errors::WorkerError;
+pub use mend::mend;
 pub use metrics::SharedMetrics;
 pub use platform::Platform;
 pub use sweep::{Sweeper, Swept};

@@ -15,24 +15,24 @@ use standpipe_flow::{
 
 use super::{Seeded, TestClock};
 use crate::{
-    Polling, PollingSettings, PutSettings, ReadFrom, ShardFilter, Stream, StreamRef, StreamStatus, Tip, Unpack,
+    FanOut, Polling, PollingSettings, PutSettings, ReadFrom, ShardFilter, Stream, StreamRef, StreamStatus, Tip, Unpack,
 };
 
 const SEC: Duration = Duration::from_secs(1);
 
-struct World {
-    emulator: Arc<Emulator>,
-    clock: Arc<TestClock>,
-    stream: Stream,
+pub(super) struct World {
+    pub(super) emulator: Arc<Emulator>,
+    pub(super) clock: Arc<TestClock>,
+    pub(super) stream: Stream,
 }
 
 impl World {
     /// One stream, `orders`, with so many shards.
-    fn new(shards: usize) -> Self {
+    pub(super) fn new(shards: usize) -> Self {
         Self::with(shards, |_| {})
     }
 
-    fn with(shards: usize, change: impl FnOnce(&mut Options)) -> Self {
+    pub(super) fn with(shards: usize, change: impl FnOnce(&mut Options)) -> Self {
         let clock = Arc::new(TestClock::new());
         let time = clock.clone();
         let mut options = Options::new(Arc::new(move || time.wall().0));
@@ -44,7 +44,7 @@ impl World {
         Self { emulator, clock, stream }
     }
 
-    fn load(&self, records: impl IntoIterator<Item = String>) {
+    pub(super) fn load(&self, records: impl IntoIterator<Item = String>) {
         let keyed = |data: String| (format!("key {}", &data[..data.len().min(30)]), Bytes::from(data));
         let records: Vec<_> = records.into_iter().map(keyed).collect();
         self.emulator.put_records("orders", &records).expect("records");
@@ -58,16 +58,16 @@ impl World {
         stream.reader(from(shard, position, None), PollingSettings::default())
     }
 
-    fn shards(&self) -> Vec<String> {
+    pub(super) fn shards(&self) -> Vec<String> {
         self.emulator.open_shards("orders").expect("a stream")
     }
 
-    fn fault(&self, fault: Fault, operation: &str, probability: f64) {
+    pub(super) fn fault(&self, fault: Fault, operation: &str, probability: f64) {
         self.emulator.faults().add(Rule::new(Service::Kinesis, fault).operation(operation).probability(probability));
     }
 }
 
-fn connect(emulator: &Arc<Emulator>, clock: &Arc<TestClock>, name: &str, seed: u64) -> Stream {
+pub(super) fn connect(emulator: &Arc<Emulator>, clock: &Arc<TestClock>, name: &str, seed: u64) -> Stream {
     let credentials = Credentials::from_keys("id", "secret", None);
     let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -79,7 +79,7 @@ fn connect(emulator: &Arc<Emulator>, clock: &Arc<TestClock>, name: &str, seed: u
     Stream::new(&config, StreamRef::Name("orders".to_owned()), clock.clone(), Arc::new(Seeded::new(seed)))
 }
 
-fn from(shard: &str, position: Position, pinned: Option<Millis>) -> ReadFrom {
+pub(super) fn from(shard: &str, position: Position, pinned: Option<Millis>) -> ReadFrom {
     let shard = ShardId::new(shard);
     ReadFrom {
         lease: LeaseKey::of(&shard),
@@ -91,10 +91,27 @@ fn from(shard: &str, position: Position, pinned: Option<Millis>) -> ReadFrom {
     }
 }
 
+/// A reader that says where it is.
+pub(super) trait Placed: ShardReader {
+    fn place(&self) -> Position;
+}
+
+impl Placed for Polling {
+    fn place(&self) -> Position {
+        self.position().clone()
+    }
+}
+
+impl Placed for FanOut {
+    fn place(&self) -> Position {
+        self.position().clone()
+    }
+}
+
 /// What a reader gives until it is at the tip or at the end. The chunks must continue each other.
-async fn drain(reader: &mut Polling) -> (Vec<Record>, Option<Vec<ChildShard>>) {
+pub(super) async fn drain(reader: &mut impl Placed) -> (Vec<Record>, Option<Vec<ChildShard>>) {
     let mut records: Vec<Record> = Vec::new();
-    let mut position = reader.position().clone();
+    let mut position = reader.place();
     loop {
         match reader.next().await {
             Ok(Read::Chunk(chunk)) => {
@@ -105,17 +122,17 @@ async fn drain(reader: &mut Polling) -> (Vec<Record>, Option<Vec<ChildShard>>) {
             }
             Ok(Read::Empty { behind }) if behind.is_zero() => return (records, None),
             Ok(Read::End { children }) => return (records, Some(children)),
-            Ok(Read::Empty { .. }) | Err(ReadError::Again { .. }) => {}
+            Ok(Read::Empty { .. } | Read::Heavy) | Err(ReadError::Again { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-fn texts(records: &[Record]) -> Vec<String> {
+pub(super) fn texts(records: &[Record]) -> Vec<String> {
     records.iter().map(|record| String::from_utf8(record.data.to_vec()).expect("text")).collect()
 }
 
-fn lines(count: usize) -> Vec<String> {
+pub(super) fn lines(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("line {number}")).collect()
 }
 
@@ -270,7 +287,7 @@ async fn read_in_a_storm(seed: u64) -> (Vec<String>, Vec<String>) {
                 records.extend(chunk.records);
             }
             Ok(Ok(Read::End { .. })) => break,
-            Ok(Ok(Read::Empty { .. })) | Ok(Err(ReadError::Again { .. })) | Err(_) => {}
+            Ok(Ok(Read::Empty { .. } | Read::Heavy)) | Ok(Err(ReadError::Again { .. })) | Err(_) => {}
             Ok(Err(error)) => panic!("{error}"),
         }
     }

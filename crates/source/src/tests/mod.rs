@@ -1,6 +1,8 @@
 //! The crate on the wire: the real client, answers from a script or from the emulator, a paused clock.
 
 mod emulated;
+mod fan_out;
+mod fan_out_emulated;
 mod script;
 mod scripted;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::config::{BehaviorVersion, Region};
+use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -13,7 +14,12 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use aws_types::SdkConfig;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use serde_json::{Value, json};
 
 use super::{Seeded, TestClock};
@@ -31,6 +37,76 @@ pub(super) enum Say {
     Reset,
     /// No answer ever.
     Silence,
+    /// An event stream of these parts.
+    Events(Vec<Part>),
+}
+
+/// A part of an event stream.
+#[derive(Debug, Clone)]
+pub(super) enum Part {
+    /// A SubscribeToShardEvent.
+    Event(Value),
+    /// An exception.
+    Exception(&'static str),
+    /// A frame of a kind that nobody knows.
+    Unknown,
+    /// Nothing for so many seconds.
+    Wait(u64),
+    /// The connection breaks in the middle of a frame.
+    Cut,
+    /// Nothing ever again.
+    Silence,
+}
+
+impl Part {
+    /// The bytes of the frame; `Err` where the connection breaks.
+    async fn bytes(self) -> Result<Bytes, std::io::Error> {
+        let frame = match self {
+            Part::Event(body) => frame("event", "SubscribeToShardEvent", &body),
+            Part::Exception(name) => frame("exception", name, &json!({ "message": "as the script says" })),
+            Part::Unknown => frame("event", "SomethingNew", &json!({})),
+            Part::Wait(seconds) => {
+                tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+                Bytes::new()
+            }
+            Part::Cut => return Err(std::io::Error::other("reset")),
+            Part::Silence => std::future::pending().await,
+        };
+        Ok(frame)
+    }
+}
+
+fn frame(kind: &'static str, name: &'static str, body: &Value) -> Bytes {
+    let type_header = if kind == "event" { ":event-type" } else { ":exception-type" };
+    let message = Message::new(body.to_string())
+        .add_header(Header::new(":message-type", HeaderValue::String(kind.into())))
+        .add_header(Header::new(type_header, HeaderValue::String(name.into())))
+        .add_header(Header::new(":content-type", HeaderValue::String("application/json".into())));
+    let mut bytes = Vec::new();
+    write_message_to(&message, &mut bytes).expect("a small frame");
+    bytes.into()
+}
+
+/// The initial response, then the parts, then the end.
+fn events(parts: Vec<Part>) -> SdkBody {
+    let first = frame("event", "initial-response", &json!({}));
+    // Half of a frame before the connection breaks.
+    let parts = parts.into_iter().flat_map(|part| match part {
+        Part::Cut => vec![None, Some(Part::Cut)],
+        part => vec![Some(part)],
+    });
+    let parts = stream::iter(parts).then(move |part| {
+        let half = first.slice(..first.len() / 2);
+        async move {
+            match part {
+                Some(part) => part.bytes().await.map(Frame::data),
+                None => Ok(Frame::data(half)),
+            }
+        }
+    });
+    let first = frame("event", "initial-response", &json!({}));
+    let opened = stream::iter([Ok(Frame::data(first))]);
+    SdkBody::from_body_1_x(StreamBody::new(opened.chain(parts).fuse()))
 }
 
 /// A call that arrived.
@@ -135,6 +211,11 @@ impl HttpConnector for Script {
             Say::Status(status) => (status, String::new()),
             Say::Reset => return HttpConnectorFuture::ready(Err(ConnectorError::io("reset".into()))),
             Say::Silence => return HttpConnectorFuture::new(std::future::pending()),
+            Say::Events(parts) => {
+                let mut response = HttpResponse::new(200.try_into().expect("a status"), events(parts));
+                response.headers_mut().insert("content-type", "application/vnd.amazon.eventstream");
+                return HttpConnectorFuture::ready(Ok(response));
+            }
         };
         let mut response = HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body));
         response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
