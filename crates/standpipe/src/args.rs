@@ -42,6 +42,9 @@ pub enum Verb {
     /// Look at the lease table, and mend it
     #[command(before_help = examples::LEASES, subcommand)]
     Leases(leases::Leases),
+    /// Print what a config uses of DynamoDB, and what that costs a month
+    #[command(before_help = examples::PLAN)]
+    Plan(Plan),
     /// Print the column list of a file of JSON lines
     #[command(before_help = examples::INFER)]
     Infer(Infer),
@@ -182,9 +185,29 @@ pub struct Put {
     /// The partition key: `random`, or the path of a field of the record, such as .user.id (jq comes later)
     #[arg(long, value_name = "KEY", env = "STANDPIPE_PUT_PARTITION_KEY", default_value = "random", value_parser = parse::partition_key)]
     pub partition_key: parse::PartitionKey,
+    /// Pack many lines into one record, as the Kinesis Producer Library does (50 KiB, each for one shard)
+    #[arg(long, env = "STANDPIPE_PUT_AGGREGATE")]
+    pub aggregate: bool,
     /// The stream's region [default: that of the ARN, else what the AWS SDK finds]
     #[arg(long, value_name = "REGION", env = "STANDPIPE_PUT_REGION")]
     pub region: Option<String>,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `standpipe plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The config.
+    #[command(flatten)]
+    pub config: Config,
+    /// How many open shards the stream has
+    #[arg(long, value_name = "COUNT", env = "STANDPIPE_PLAN_SHARDS", default_value_t = 16)]
+    pub shards: u32,
+    /// How many workers share them
+    #[arg(long, value_name = "COUNT", env = "STANDPIPE_PLAN_WORKERS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub workers: u32,
     /// How to report.
     #[command(flatten)]
     pub report: Report,

@@ -8,6 +8,7 @@ mod emulator;
 mod healthcheck;
 mod infer;
 mod leases;
+mod plan;
 mod put;
 mod run;
 mod schema;
@@ -35,6 +36,7 @@ pub fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Emulator(args) => emulator::run(args),
         Verb::Put(args) => put::run(args),
         Verb::Leases(args) => leases::run(args),
+        Verb::Plan(args) => plan::run(args),
         Verb::Infer(args) => infer::run(args),
         Verb::Check(args) => check::run(args),
         Verb::Schema => schema::run(),

@@ -40,6 +40,7 @@ pub(super) const PUT: &str = examples!(
     "standpipe put orders orders.jsonl"
     "standpipe put orders *.jsonl.zst --rate 20MB"
     "standpipe put orders orders.jsonl.gz --partition-key .customer.id"
+    "standpipe put orders orders.jsonl --aggregate"
     "tail -f app.log | standpipe put app-logs -"
 );
 
@@ -67,6 +68,11 @@ pub(super) const LEASES_RESET: &str = examples!(
 pub(super) const LEASES_SETTLE: &str = examples!(
     "standpipe leases settle -c orders.yaml --lease shardId-000000000003 --cid 01KABCDEFGHJKMNPQRSTVWXYZ0 --publish"
     "standpipe leases settle -c orders.yaml --lease shardId-000000000003 --cid 01KABCDEFGHJKMNPQRSTVWXYZ0 --replay --dry-run"
+);
+
+pub(super) const PLAN: &str = examples!(
+    "standpipe plan -c orders.yaml"
+    "standpipe plan -c orders.yaml --shards 400 --workers 12 --output json"
 );
 
 pub(super) const INFER: &str = examples!(
