@@ -23,7 +23,7 @@ aws: {{ region: {region} }}
 worker: {{ id: "{worker}", memory: 64MiB, shutdown_grace: 120s }}
 pipelines:
   peers:
-    lease: {{ table: {table}, failover: {failover}s }}
+    lease: {{ table: {table}, failover: {failover}s, heartbeat: {heartbeat} }}
     source: {{ kinesis: {{ stream: {stream}, start: trim_horizon, read: polling, poll: 250ms }} }}
     destinations:
       - s3: {{ bucket: lake, prefix: "{table}/", buffer: {{ size: 1MiB, interval: {interval} }} }}
@@ -92,17 +92,18 @@ def tail(path, lines=25):
 class Place:
     """Where a group of workers works: servers, a stream, a lease table, a folder for files."""
 
-    def __init__(self, settings, folder, stream, table, failover=10, interval="1s"):
+    def __init__(self, settings, folder, stream, table, failover=10, interval="1s", heartbeat="per_lease"):
         self.settings, self.folder, self.stream, self.table = settings, folder, stream, table
-        self.failover, self.interval = failover, interval
+        # How Standpipe's workers show that they are alive.
+        self.failover, self.interval, self.heartbeat = failover, interval, heartbeat
         self.kinesis, self.dynamodb = settings.kinesis, settings.dynamodb
         os.makedirs(folder, exist_ok=True)
 
-    def java(self, name, version, **servers):
-        return Java(self, name, version, servers)
+    def java(self, name, version, **special):
+        return Java(self, name, version, special)
 
-    def ours(self, name, **servers):
-        return Ours(self, name, servers)
+    def ours(self, name, **special):
+        return Ours(self, name, special)
 
     def objects(self):
         return os.path.join(self.settings.bucket, self.table)
@@ -111,9 +112,9 @@ class Place:
 class Java(Worker):
     good_codes = (0, 143)
 
-    def __init__(self, place, name, version, servers):
+    def __init__(self, place, name, version, special):
         super().__init__(place, name, f"kcl {version}")
-        self.version, self.servers = version, servers
+        self.version, self.special = version, special
         self.out = os.path.join(place.folder, f"{name}.tsv")
         self.offset, self.read = 0, []
 
@@ -124,9 +125,11 @@ class Java(Worker):
         place, home = self.place, os.path.join(self.place.settings.kcl, self.version)
         values = {
             "out": self.out, "worker": self.name, "stream": place.stream, "table": place.table, "region": aws.REGION,
-            "kinesis": self.servers.get("kinesis", place.kinesis), "dynamodb": self.servers.get("dynamodb", place.dynamodb),
+            "kinesis": self.special.get("kinesis", place.kinesis), "dynamodb": self.special.get("dynamodb", place.dynamodb),
             "failover.millis": place.failover * 1000, "aws.cborEnabled": "false",
-            "checkpoint.millis": self.servers.get("checkpoint_millis", 1000), "leader.millis": self.servers.get("leader_millis", 0),
+            "checkpoint.millis": self.special.get("checkpoint_millis", 1000),
+            "checkpoint.records": self.special.get("checkpoint_records", 100),
+            "leader.millis": self.special.get("leader_millis", 0),
             "org.slf4j.simpleLogger.showDateTime": "true", "org.slf4j.simpleLogger.dateTimeFormat": "HH:mm:ss.SSS",
             "org.slf4j.simpleLogger.defaultLogLevel": "warn", "org.slf4j.simpleLogger.log.software.amazon.kinesis": "info",
         }
@@ -153,19 +156,19 @@ class Java(Worker):
 class Ours(Worker):
     good_codes = (0,)
 
-    def __init__(self, place, name, servers):
+    def __init__(self, place, name, special):
         super().__init__(place, name, "standpipe")
-        self.servers = servers
+        self.special = special
         self.config = os.path.join(place.folder, f"{name}.yaml")
         with open(self.config, "w") as file:
             file.write(CONFIG.format(region=aws.REGION, worker=name, table=place.table, stream=place.stream,
-                                     failover=place.failover, interval=place.interval))
+                                     failover=place.failover, interval=place.interval, heartbeat=place.heartbeat))
 
     def environment(self):
         place = self.place
         return {
-            "AWS_ENDPOINT_URL_KINESIS": self.servers.get("kinesis", place.kinesis),
-            "AWS_ENDPOINT_URL_DYNAMODB": self.servers.get("dynamodb", place.dynamodb),
+            "AWS_ENDPOINT_URL_KINESIS": self.special.get("kinesis", place.kinesis),
+            "AWS_ENDPOINT_URL_DYNAMODB": self.special.get("dynamodb", place.dynamodb),
             "AWS_ENDPOINT_URL_S3": place.settings.s3, "NO_COLOR": "1",
         }
 
