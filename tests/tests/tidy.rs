@@ -143,6 +143,31 @@ fn links_in_the_documents_lead_somewhere() {
 }
 
 #[test]
+fn every_behaviour_of_the_kcl_has_a_test_that_exists_or_a_reason() {
+    let page = fs::read_to_string(root().join("docs/reference/kcl-behaviours.md")).expect("the page");
+    let tests: String = files(".rs").into_iter().map(|(_, text)| text).collect();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with(|first| first == '|')).collect();
+    let mut found = Vec::new();
+    for number in 1..=76 {
+        let Some(row) = rows.iter().find(|row| row.starts_with(&format!("| {number} |"))) else {
+            found.push(format!("{number} is missing"));
+            continue;
+        };
+        let ours = row.rsplit(" | ").next().expect("a last cell");
+        // A test of ours is a whole sentence.
+        let named: Vec<&str> =
+            ours.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 1).collect();
+        found.extend(
+            named.iter().filter(|name| !tests.contains(&format!("fn {name}("))).map(|name| format!("{number}: {name}")),
+        );
+        if named.is_empty() && !ours.contains("not ours:") {
+            found.push(format!("{number} has neither"));
+        }
+    }
+    none("behaviours without a test", &found);
+}
+
+#[test]
 fn no_path_of_one_machine() {
     let mut found = Vec::new();
     let banned = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("crates", ".io")];
