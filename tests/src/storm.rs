@@ -47,7 +47,7 @@ impl Default for Reading {
 /// The config of every worker. `failover` and `interval` in seconds, `memory` in MiB; names come from the environment.
 pub fn config(failover: u64, interval: u64, memory: u64, reading: &Reading) -> String {
     let Reading { read, aggregates } = reading;
-    let deaggregate = if *aggregates { ", deaggregate: auto" } else { "" };
+    let deaggregate = if *aggregates { "kpl" } else { "none" };
     format!(
         "version: 1
 worker:
@@ -59,7 +59,7 @@ telemetry: {{ logs: json }}
 pipelines:
   storm:
     lease: {{ table: {TABLE}, failover: {failover}s }}
-    source: {{ kinesis: {{ stream: {STREAM}, start: trim_horizon, read: {read}{deaggregate} }} }}
+    source: {{ kinesis: {{ stream: {STREAM}, start: trim_horizon, read: {read}, deaggregate: {deaggregate} }} }}
     destinations:
       - s3: {{ bucket: {BUCKET}, prefix: \"{PREFIX}\", buffer: {{ size: 1MiB, interval: {interval}s }} }}
 "

@@ -18,7 +18,7 @@ use standpipe_emulator::{Call, Fault, Rule, Service};
 use standpipe_tests::storm::endpoints::Endpoints;
 use standpipe_tests::storm::fleet::Fleet;
 use standpipe_tests::storm::objects::Found;
-use standpipe_tests::storm::producer::{Shared, lock, produce};
+use standpipe_tests::storm::producer::{Pace, Shared, lock, produce};
 use standpipe_tests::storm::report::{Report, Seen};
 use standpipe_tests::storm::tables::{self, Lease};
 use standpipe_tests::storm::{Reading, config, number};
@@ -75,9 +75,10 @@ async fn run(arguments: &[String]) -> io::Result<bool> {
 
     let endpoints = Endpoints::open(SHARDS, seed).await?;
     let fleet = Fleet::new(&dir, &config(FAILOVER_SECONDS, INTERVAL_SECONDS, MEMORY_MIB, &Reading::default()))?;
+    let pace = Pace { bytes_per_second, pack: 1 };
     let (ledger, enough) = (Shared::default(), CancellationToken::new());
     let mut beside = JoinSet::new();
-    beside.spawn(produce(endpoints.emulator.clone(), ledger.clone(), bytes_per_second, enough.clone()));
+    beside.spawn(produce(endpoints.emulator.clone(), ledger.clone(), pace, enough.clone()));
     let (found, seen, begin) = (Found::default(), Seen::default(), Instant::now());
     let mut away = Away { outage, endpoints, fleet, ledger, found, seen, begin };
     let environment = away.endpoints.environment();

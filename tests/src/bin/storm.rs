@@ -17,7 +17,7 @@ use standpipe_tests::storm::endpoints::Endpoints;
 use standpipe_tests::storm::fleet::Fleet;
 use standpipe_tests::storm::objects::Found;
 use standpipe_tests::storm::plan::Plan;
-use standpipe_tests::storm::producer::{Shared, lock, produce};
+use standpipe_tests::storm::producer::{Pace, Shared, lock, produce};
 use standpipe_tests::storm::proxy::Proxy;
 use standpipe_tests::storm::report::{Report, Seen};
 use standpipe_tests::storm::tables;
@@ -98,7 +98,9 @@ async fn run(plan: Plan) -> io::Result<bool> {
     }
     let enough = CancellationToken::new();
     let (emulator, ledger) = (storm.endpoints.emulator.clone(), storm.ledger.clone());
-    beside.spawn(produce(emulator, ledger, storm.plan.bytes_per_second, enough.clone()));
+    let pack = if storm.plan.reading.aggregates { 20 } else { 1 };
+    let pace = Pace { bytes_per_second: storm.plan.bytes_per_second, pack };
+    beside.spawn(produce(emulator, ledger, pace, enough.clone()));
     let raged = storm.rage().await;
     enough.cancel();
     let calmed = match raged {

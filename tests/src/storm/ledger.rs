@@ -22,11 +22,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Where the next record in order of ids was put.
+    /// Where the next record of the stream was put; it holds the next records in order of ids, of these sizes.
     ///
     /// # Panics
     /// When the stream gave a sequence number that does not ascend: then nothing could be checked.
-    pub fn produced(&mut self, at: Placed, bytes: usize) {
+    pub fn produced(&mut self, at: Placed, sizes: &[usize]) {
         let Placed { shard_id, sequence_number } = at;
         let next = self.shards.len() as u16;
         let shard = *self.shards.entry(shard_id).or_insert(next);
@@ -36,9 +36,11 @@ impl Ledger {
         let (count, last) = &mut self.last[usize::from(shard)];
         assert!((last.len(), last.as_str()) < (sequence_number.len(), sequence_number.as_str()), "numbers ascend");
         *last = sequence_number;
-        self.placed.push((shard, *count));
-        *count += 1;
-        self.bytes += bytes as u64;
+        for bytes in sizes {
+            self.placed.push((shard, *count));
+            *count += 1;
+            self.bytes += *bytes as u64;
+        }
     }
 
     /// Records produced.

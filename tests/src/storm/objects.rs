@@ -95,7 +95,7 @@ mod tests {
     fn ledger() -> Ledger {
         let mut ledger = Ledger::default();
         for (shard, number) in [("a", "1"), ("b", "2"), ("a", "3")] {
-            ledger.produced(Placed { shard_id: shard.to_owned(), sequence_number: number.to_owned() }, 1);
+            ledger.produced(Placed { shard_id: shard.to_owned(), sequence_number: number.to_owned() }, &[1]);
         }
         ledger
     }

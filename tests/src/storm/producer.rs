@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use standpipe_emulator::Emulator;
+use standpipe_source::{PACK_BYTES, Pack};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -53,8 +54,17 @@ pub fn lock(ledger: &Shared) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Produces so many bytes a second until `stop`. What the machine delays by more than a second is not made up for.
-pub async fn produce(emulator: Arc<Emulator>, ledger: Shared, bytes_per_second: f64, stop: CancellationToken) {
+/// How a producer goes about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Bytes of lines.
+    pub bytes_per_second: f64,
+    /// Lines in a record of the stream: more than one are packed as the KPL does.
+    pub pack: usize,
+}
+
+/// Produces at this pace until `stop`. What the machine delays by more than a second is not made up for.
+pub async fn produce(emulator: Arc<Emulator>, ledger: Shared, pace: Pace, stop: CancellationToken) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Instant::now();
@@ -65,22 +75,36 @@ pub async fn produce(emulator: Arc<Emulator>, ledger: Shared, bytes_per_second: 
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        owed += last.elapsed().as_secs_f64().min(1.0) * bytes_per_second;
+        owed += last.elapsed().as_secs_f64().min(1.0) * pace.bytes_per_second;
         last = Instant::now();
         // Under the lock, so that nobody finds a record that the ledger does not know yet.
         let mut ledger = lock(&ledger);
-        let mut records = Vec::new();
+        let (mut records, mut sizes) = (Vec::new(), Vec::new());
+        let mut next = ledger.len();
         while owed > 0.0 {
-            let id = ledger.len() + records.len();
-            let line = Bytes::from(line(id));
-            owed -= line.len() as f64;
-            records.push((format!("{:016x}", (id as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)), line));
+            let lines: Vec<_> = (next..next + pace.pack).map(line).collect();
+            next += pace.pack;
+            sizes.push(lines.iter().map(Vec::len).collect::<Vec<_>>());
+            owed -= lines.iter().map(Vec::len).sum::<usize>() as f64;
+            records.push(record(next, lines));
         }
         let placed = emulator.put_records(STREAM, &records).expect("the stream takes records");
-        for (at, (_, line)) in placed.into_iter().zip(&records) {
-            ledger.produced(at, line.len());
+        for (at, sizes) in placed.into_iter().zip(&sizes) {
+            ledger.produced(at, sizes);
         }
     }
+}
+
+/// The record of the stream that holds these lines. All of them have one partition key, so that they are of one shard.
+fn record(number: usize, lines: Vec<Vec<u8>>) -> (String, Bytes) {
+    let key = format!("{:016x}", (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut pack = Pack::new(PACK_BYTES);
+    for line in lines {
+        let full = pack.add(line, key.clone());
+        assert!(full.is_none(), "so few lines are one pack");
+    }
+    let packed = pack.take().expect("there are lines");
+    (key, packed.data.into())
 }
 
 #[cfg(test)]
