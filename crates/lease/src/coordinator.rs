@@ -229,12 +229,12 @@ impl Coordinator {
         self.state.list_now |= lister && !self.state.lister;
         self.state.lister = lister;
         self.state.list_now |= upkeep::audit(&self.context, &mut self.state.audit, &rows);
+        let observed = self.observe(&mut rows);
         let rows = Arc::new(rows);
         let before = self.rows.send_replace(Arc::clone(&rows));
         for (lease, error) in rows.unreadable.iter().filter(|(lease, _)| !before.unreadable.contains_key(*lease)) {
             warn!(shard = %lease, %error, "a lease is left alone");
         }
-        let observed = self.observe(&rows);
         if self.state.take_no_more {
             return false;
         }
@@ -278,7 +278,7 @@ impl Coordinator {
     }
 
     /// Brings the watch over the counters up to date. Leases that hands are off are left out.
-    fn observe(&mut self, rows: &Rows) -> Vec<Observed> {
+    fn observe(&mut self, rows: &mut Rows) -> Vec<Observed> {
         let State { watch, beats, hands_off, let_go, tenures, busy, .. } = &mut self.state;
         let_go.retain(|_, until| rows.at < *until);
         watch.keep(|key| rows.has(key));
@@ -289,15 +289,20 @@ impl Coordinator {
             let Some(row) = rows.get(key) else { return false };
             row.destinations == *positions.get_or_insert_with(|| row.destinations.clone())
         });
-        let mut observed = Vec::new();
+        let (mut observed, mut alone) = (Vec::new(), BTreeMap::new());
         let unpinned = rows.unpinned.values().filter(|row| self.context.start.may_pin(row)).map(|row| &row.row);
         for row in rows.leases.values().chain(unpinned) {
             let mut seen = watch.see(row, rows.at);
             seen.unchanged_since = beats.unchanged_since(row, seen.unchanged_since);
+            let silent = rows.at.saturating_sub(seen.unchanged_since);
+            if !row.ended() && (row.owner.is_none() || silent > self.context.failover) {
+                alone.insert(row.key.clone(), silent);
+            }
             if !hands_off.contains_key(&row.key) && !let_go.contains_key(&row.key) {
                 observed.push(seen);
             }
         }
+        rows.alone = alone;
         observed
     }
 
@@ -425,6 +430,8 @@ pub(crate) fn scan_interval(heavy: bool, failover: Duration) -> Duration {
     if heavy { failover / 2 } else { SCAN_INTERVAL.min(failover / 2) }
 }
 
+#[cfg(test)]
+mod balance;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]

@@ -151,6 +151,20 @@ impl World {
         self.emulator.faults().add(Rule::new(Service::DynamoDb, fault).operation(operation).times(times));
     }
 
+    /// A client of somebody else's.
+    pub(crate) fn client(&self, name: &str) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&config(&self.connect(name)))
+    }
+
+    /// Makes a table of somebody else's and writes an item into it.
+    pub(crate) async fn put_in(&self, table: &str, key: &'static str, item: Item) {
+        let spec = crate::admin::Spec { table, key, ttl: None };
+        let client = self.client("raw");
+        crate::admin::open(&client, &spec, true).await.expect("a table");
+        let request = client.put_item().table_name(table).set_item(Some(item.into_iter().collect()));
+        request.send().await.expect("an item is put");
+    }
+
     /// Writes an item as it is, as no code of ours ever would.
     pub(crate) async fn put(&self, item: Item) {
         let client = aws_sdk_dynamodb::Client::new(&config(&self.connect("raw")));
@@ -280,6 +294,14 @@ impl Worker {
             self.taken().await;
         }
         assert_eq!(self.holdings.len(), count);
+    }
+
+    pub(crate) async fn take_all_more(&mut self, count: usize) {
+        let before = self.holdings.len();
+        for _ in 0..count {
+            self.taken().await;
+        }
+        assert_eq!(self.holdings.len(), before + count);
     }
 
     /// No event for so long.

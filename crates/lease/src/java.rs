@@ -95,3 +95,6 @@ pub(crate) fn alive(before: &BTreeMap<LeaseKey, (WorkerId, u64)>, now: &Rows) ->
     };
     counters(now).into_iter().find_map(moved)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::admin::{self, Spec};
 use crate::client::{Dynamo, classify};
 use crate::expression::{self, Expression};
-use crate::java::{self, Reports};
+use crate::java;
 use crate::kcl::{self, Item, RowError, name};
 
 pub use crate::admin::TableError;
@@ -34,8 +34,10 @@ pub struct Rows {
     pub unreadable: BTreeMap<LeaseKey, RowError>,
     /// Those of them that a Java KCL made at LATEST or at a time and has never checkpointed: a take can pin them.
     pub unpinned: BTreeMap<LeaseKey, Unpinned>,
-    /// When workers of a KCL >= 3.5 reported last, which keeps that among the leases.
-    pub(crate) reports: Reports,
+    /// Leases of unfinished shards that no living worker owns, and for how long, as far as this worker has seen.
+    pub alone: BTreeMap<LeaseKey, Duration>,
+    /// When workers of a KCL >= 3.5 reported last, in seconds since 1970; it keeps that among the leases.
+    pub reports: BTreeMap<String, u64>,
     /// Parents that a row names and this scan did not find, though the scan before did not miss them. A scan is no
     /// snapshot: it may have passed a parent's place before the parent was made. They do not count as gone.
     pub unconfirmed: BTreeSet<LeaseKey>,

@@ -94,8 +94,14 @@ metrics! {
     shard_read_age_seconds: OfShard => Seconds, "shard_read_age_seconds";
     /// Readers that were started anew because a read was stuck or the reader had died, by reason
     read_restarts: Why => Counter, "read_restarts";
-    /// Leases of unfinished shards that no worker owns, as this worker last saw the table
+    /// Leases of unfinished shards, as this worker last saw the table
+    leases: At => Gauge, "leases";
+    /// Leases of unfinished shards that no living worker owns, as this worker last saw the table
     leases_unassigned: At => Gauge, "leases_unassigned";
+    /// How long the oldest of them has been without a living owner, in seconds
+    lease_unassigned_age_seconds: At => Seconds, "lease_unassigned_age_seconds";
+    /// How long the lease that was taken last had been without a living owner, in seconds
+    lease_takeover_seconds: At => Seconds, "lease_takeover_seconds";
     /// Leases held
     leases_held: At => Gauge, "leases_held";
     /// Leases taken, new or from another worker

@@ -195,6 +195,9 @@ impl PipelineWorker {
                         its checkpoint stands still until it is back, or listed under `retired`");
                 }
                 self.metrics.leases_taken.get_or_create(&self.at).inc();
+                if let Some(alone) = self.leases.rows().alone.get(&row.key) {
+                    self.metrics.lease_takeover_seconds.get_or_create(&self.at).set(alone.as_secs_f64());
+                }
                 let held = Held::new((*row).clone(), fence.clone());
                 if let Some(old) = self.held.insert(row.key.clone(), held) {
                     stop_reader(&old);
@@ -335,8 +338,12 @@ impl PipelineWorker {
         for (lease, tenure, epoch) in stuck {
             self.stumbled(lease, tenure, epoch, "stuck");
         }
-        let unassigned = self.leases.rows().leases.values().filter(|row| row.owner.is_none() && !row.ended()).count();
-        self.metrics.leases_unassigned.get_or_create(&self.at).set(unassigned as i64);
+        let rows = self.leases.rows();
+        let unfinished = rows.leases.values().filter(|row| !row.ended()).count();
+        let oldest = rows.alone.values().max().copied().unwrap_or_default();
+        self.metrics.leases.get_or_create(&self.at).set(unfinished as i64);
+        self.metrics.leases_unassigned.get_or_create(&self.at).set(rows.alone.len() as i64);
+        self.metrics.lease_unassigned_age_seconds.get_or_create(&self.at).set(oldest.as_secs_f64());
     }
 
     /// A reader is stuck, or has died: another is started where it stood, or its lease is let go.
