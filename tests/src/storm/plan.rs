@@ -83,6 +83,6 @@ fn least(seconds: u64) -> Vec<(&'static str, u64)> {
     match seconds {
         600.. => ["staged", "committed", "done", "retracted", "recognised"].map(|kind| (kind, 20)).into(),
         120.. => ["staged", "committed", "done", "retracted", "recognised"].map(|kind| (kind, 5)).into(),
-        _ => vec![("staged", 1), ("committed", 1), ("done", 1)],
+        _ => vec![("committed", 1), ("done", 1)],
     }
 }
