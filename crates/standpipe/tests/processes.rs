@@ -1,5 +1,10 @@
 //! The program as processes: endpoints, a producer, workers and the demo, as a newcomer starts them.
 
+#[path = "processes/leases.rs"]
+mod leases;
+#[path = "processes/put.rs"]
+mod put_lines;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
