@@ -294,6 +294,7 @@ impl Coordinator {
         for row in rows.leases.values().chain(unpinned) {
             let mut seen = watch.see(row, rows.at);
             seen.unchanged_since = beats.unchanged_since(row, seen.unchanged_since);
+            seen.unpinned = rows.unpinned.contains_key(&row.key);
             let silent = rows.at.saturating_sub(seen.unchanged_since);
             if !row.ended() && (row.owner.is_none() || silent > self.context.failover) {
                 alone.insert(row.key.clone(), silent);

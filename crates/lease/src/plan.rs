@@ -56,6 +56,8 @@ pub struct Observed {
     pub moved_at: Option<Duration>,
     /// When `spNext` was first seen to be what it is.
     pub waited_since: Duration,
+    /// It has no position yet: it is left to its owner while that lives.
+    pub unpinned: bool,
 }
 
 /// What a worker knows.
@@ -260,7 +262,7 @@ impl<'v> View<'v> {
     fn movable(&self, seen: &Observed) -> bool {
         let rested = seen.moved_at.is_none_or(|at| self.now.saturating_sub(at) >= COOL_DOWN);
         let settled = seen.row.next.is_none() && seen.row.checkpoint_owner.is_none() && seen.row.owner.is_some();
-        rested && settled && self.live(seen)
+        rested && settled && !seen.unpinned && self.live(seen)
     }
 
     /// Spreads the workers over the leases, each in an order of its own.

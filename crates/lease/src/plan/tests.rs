@@ -20,7 +20,7 @@ fn seen(n: usize, owner: &str, age: Duration) -> Observed {
         row.owner = Some(WorkerId::new(owner));
         row.tenure = Some(tenure(&WorkerId::new(owner), 1));
     }
-    Observed { row, unchanged_since: NOW - age, left_by: None, moved_at: None, waited_since: NOW }
+    Observed { row, unchanged_since: NOW - age, left_by: None, moved_at: None, waited_since: NOW, unpinned: false }
 }
 
 fn waits(mut seen: Observed, next: &str) -> Observed {
@@ -264,6 +264,14 @@ fn steal_one_from_the_java_worker_that_has_most() {
     assert_eq!(just.plan(&table), [], "the KCL's taker steals one every two failover times");
     let rested = Me { stole_at: Some(NOW - Duration::from_secs(20)), ..Me::default() };
     assert_eq!(rested.plan(&table), actions);
+}
+
+#[test]
+fn a_lease_without_a_position_is_left_to_a_living_java_worker() {
+    let unpinned = |n| Observed { unpinned: true, ..java(n, "j1", LIVE) };
+    let table = [unpinned(0), unpinned(1), java(2, "j1", LIVE), unpinned(3)];
+    assert_eq!(Me::default().plan(&table), [Action::Steal(key(2))]);
+    assert_eq!(Me::default().plan(&table[..2]), []);
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl Watch {
             left_by: seen.left_by.clone(),
             moved_at: seen.moved_at,
             waited_since: seen.waited_since,
+            unpinned: false,
         }
     }
 }
