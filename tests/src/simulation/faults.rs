@@ -43,6 +43,24 @@ pub fn scatter(faults: &Faults, dice: &mut Dice, until: u64) {
     maybe(40, Rule::new(Service::Kinesis, Fault::ExpiredIterator).operation("GetRecords"), 0.02);
 }
 
+/// What goes wrong with subscriptions: they are cut, fall silent, are refused, taken away, or lie.
+pub fn subscriptions(faults: &Faults, until: u64) {
+    let troubles = [
+        (Fault::EventsCut(2), 0.1),
+        (Fault::EventsSilent(3), 0.05),
+        (Fault::EventInvalid(1), 0.1),
+        (Fault::EventsFail(1), 0.05),
+        (Fault::EventsTaken(1), 0.05),
+        (Fault::Unanswered, 0.03),
+        (Fault::InUse, 0.05),
+        (Fault::NotFound, 0.02),
+    ];
+    for (fault, probability) in troubles {
+        let rule = Rule::new(Service::Kinesis, fault).operation("SubscribeToShard");
+        faults.add(rule.probability(probability).between(0, until));
+    }
+}
+
 /// A service that nobody reaches for a while.
 pub fn away(faults: &Faults, dice: &mut Dice, now: u64) -> &'static str {
     let (service, name, longest) = match dice.within(0, 2) {

@@ -35,6 +35,8 @@ pub(super) struct Scene {
     pub fleet_down: Option<bool>,
     /// `lease.heartbeat: per_worker`.
     pub cheap: bool,
+    /// `read: enhanced_fan_out`.
+    pub fan_out: bool,
 }
 
 impl Scene {
@@ -56,6 +58,7 @@ impl Scene {
             consumer: dice.percent(12),
             fleet_down: dice.percent(5).then(|| dice.percent(50)),
             cheap: dice.percent(25),
+            fan_out: dice.percent(20),
         }
     }
 
@@ -64,10 +67,11 @@ impl Scene {
         let Self { failover, size, .. } = self;
         let heartbeat = if self.cheap { "per_worker" } else { "per_lease" };
         let start = if self.latest { "latest" } else { "trim_horizon" };
+        let read = if self.fan_out { "enhanced_fan_out" } else { "polling" };
         let text = format!(
             "version: 1\nhttp: \"off\"\nworker: {{ memory: 64MiB, shutdown_grace: 40s }}\npipelines:\n  sim:\n    \
              lease: {{ table: {TABLE}, failover: {failover}s, heartbeat: {heartbeat} }}\n    \
-             source: {{ kinesis: {{ stream: {STREAM}, start: {start} }} }}\n    destinations:\n      - s3: {{ bucket: \
+             source: {{ kinesis: {{ stream: {STREAM}, start: {start}, read: {read} }} }}\n    destinations:\n      - s3: {{ bucket: \
              {BUCKET}, prefix: \"out/\", buffer: {{ size: {size}MiB, interval: {interval}s }} }}\n"
         );
         let checks = standpipe_config::Checks { columns: &|_| Ok(()) };
