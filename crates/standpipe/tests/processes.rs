@@ -1,5 +1,7 @@
 //! The program as processes: endpoints, a producer, workers and the demo, as a newcomer starts them.
 
+#[path = "processes/fan_out.rs"]
+mod fan_out;
 #[path = "processes/leases.rs"]
 mod leases;
 #[path = "processes/put.rs"]
