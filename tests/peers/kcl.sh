@@ -78,6 +78,7 @@ build_standpipe() {
 
 # play SCRIPT [arguments]: everything up, then the script with what it has to know.
 play() {
+  (cd tests/peers/python && python3 -B -m unittest -q test_check)
   build_standpipe
   install_kcl "$kcl2" "$kcl3"
   local at=$SECONDS

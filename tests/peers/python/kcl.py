@@ -88,17 +88,20 @@ class Story:
             return f"stopped in {worker.stop():.1f} s"
         if worker.kind == "standpipe":
             return self.kill_ours(worker)
-        # In mid-batch: some shard has records after its checkpoint.
-        wait("a record without a checkpoint", lambda: self.open_records(worker), workers=[worker], every=0.001)
+        wait("a checkpoint within an aggregate", lambda: self.open_records(worker), workers=[worker], every=0.001)
         worker.kill()
         return self.note(worker, "with records after its checkpoint", self.ends(worker))
 
     def open_records(self, java):
-        last = {}
+        """Whether some shard has records after its checkpoint, and the checkpoint stands within an aggregate."""
+        checkpoints, after = {}, {}
         for fields in java.lines():
-            if fields[0] in "RC":
-                last[fields[2]] = fields[0]
-        return "R" in last.values()
+            if fields[0] == "C":
+                checkpoints[fields[2]] = fields[3]
+                after.pop(fields[2], None)
+            elif fields[0] == "R":
+                after.setdefault(fields[2], fields[3])
+        return any(checkpoints.get(shard) == sequence for shard, sequence in after.items())
 
     def kill_ours(self, worker):
         """Kills it where a batch is committed and not finalized, or where one is staged and not committed."""
@@ -127,10 +130,15 @@ class Story:
         new = [check.Window(worker.name, shard, aws.checkpoint_of(row), ends[shard])
                for shard, row in aws.leases(self.table, self.place.table).items() if shard in ends]
         self.windows += new
-        return f"killed {where}: at most {self.bound(new)} records to do again"
+        last = {}
+        for shard, (sequence, sub) in list(self.producer.sent.values()):
+            last[shard, sequence] = max(sub, last.get((shard, sequence), 0))
+        within = sum(window.low[1] < last.get((window.shard, window.low[0]), 0) for window in new)
+        return (f"killed {where}: at most {self.bound(new)} records to do again"
+                + (f", {within} checkpoints within an aggregate" if within else ""))
 
     def bound(self, windows):
-        return sum(1 for shard, position in self.producer.sent.values() for window in windows
+        return sum(1 for shard, position in list(self.producer.sent.values()) for window in windows
                    if window.shard == shard and window.low < position <= window.high)
 
     def result(self):

@@ -49,6 +49,9 @@ class Rolling:
             self.start(slot)
         took = wait("a lease for every worker", lambda: self.look() and min(self.held().values()) > 0, workers=self.live())
         self.say(f"all four hold leases after {took:.1f} s: {self.shares()}")
+        if arguments.poison:
+            # Whether a row of ours that is no lease would be noticed: this run must end red.
+            self.table.call("PutItem", TableName="rolling", Item={"leaseKey": {"S": "a heartbeat"}})
         self.storm(time.monotonic() + 60 * arguments.minutes)
         took = self.settle()
         self.producer.stop()
@@ -185,6 +188,7 @@ def main():
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--rate", type=int, default=300, help="records a second")
     parser.add_argument("--settle", type=int, default=300, help="seconds until shares must be even")
+    parser.add_argument("--poison", action="store_true", help="put a row that is no lease into the table: must end red")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     arguments.calm = (8, 20)

@@ -5,6 +5,7 @@ import unittest
 
 import aws
 import check
+import producer
 from workers import Got
 
 
@@ -79,6 +80,11 @@ class Checks(unittest.TestCase):
             self.assertEqual(len(check.unreadable([dict(good, **bad)])), 1, bad)
         # A row of another kind in a lease table stops every KCL 2.x.
         self.assertTrue(check.unreadable([{"leaseKey": {"S": "heartbeat"}}]))
+
+    def test_an_aggregate_has_the_form_of_the_producer_library(self):
+        made = producer.aggregate("k", [b"a", b"x" * 300])
+        message = b"\x0a\x01k" + b"\x1a\x05\x08\x00\x1a\x01a" + b"\x1a\xb1\x02\x08\x00\x1a\xac\x02" + b"x" * 300
+        self.assertEqual(made, b"\xf3\x89\x9a\xc2" + message + hashlib.md5(message).digest())
 
 
 if __name__ == "__main__":
