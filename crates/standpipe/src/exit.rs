@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use standpipe_config::ConfigErrors;
 use standpipe_lease::mend::MendError;
+use standpipe_source::{PutError, StreamError};
 use standpipe_worker::WorkerError;
 
 use crate::{logs, terminal};
@@ -63,6 +64,10 @@ pub fn failed(error: &anyhow::Error) -> Exit {
             MendError::Denied { .. } => Exit::Permission,
             MendError::Unavailable { .. } => Exit::Failed,
         };
+    }
+    let put = matches!(error.downcast_ref::<PutError>(), Some(PutError::Denied { .. }));
+    if put || matches!(error.downcast_ref::<StreamError>(), Some(StreamError::Denied { .. })) {
+        return Exit::Permission;
     }
     if error.downcast_ref::<Usage>().is_some() { Exit::Usage } else { Exit::Failed }
 }

@@ -9,7 +9,7 @@ use standpipe_destinations::{LostObject, S3, S3Settings};
 use standpipe_flow::hash::hash64;
 use standpipe_flow::{BatchLimits, Destination, DestinationId};
 use standpipe_lease::{Dynamo, LeaseTable};
-use standpipe_source::{PollingSettings, Stream, StreamRef, Unpack};
+use standpipe_source::{OutOfRange, PollingSettings, Stream, StreamRef, Unpack};
 
 use crate::errors::WorkerError;
 use crate::platform::{Platform, service};
@@ -34,8 +34,8 @@ pub(crate) struct Assembled {
 pub(crate) struct Parts {
     pub stream: Stream,
     pub polling: PollingSettings,
-    /// Heartbeats have a client of their own, so that nothing ever queues before them.
     pub unpack: Unpack,
+    /// Heartbeats have a client of their own, so that nothing ever queues before them.
     pub heartbeat: Dynamo,
     pub delivery: Dynamo,
     pub destinations: Vec<Assembled>,
@@ -52,12 +52,24 @@ pub(crate) fn parts(config: &Config, pipeline: &config::Pipeline, platform: &Pla
     Ok(Parts {
         stream: Stream::new(&kinesis, StreamRef::parse(&named), platform.clock.clone(), platform.random.clone()),
         polling: PollingSettings { poll: source.poll, ..PollingSettings::default() },
+        unpack: unpack(source),
         heartbeat: Dynamo::new(&dynamodb, pipeline.lease.failover),
-        unpack: Unpack::default(),
         delivery: Dynamo::new(&dynamodb, pipeline.lease.failover),
         destinations: destinations.collect::<Result<_, _>>()?,
         retired: pipeline.retired.iter().cloned().collect(),
     })
+}
+
+/// How records become user records; the hash range is known of each shard only.
+fn unpack(source: &config::Kinesis) -> Unpack {
+    Unpack {
+        kpl: source.deaggregate == config::Deaggregate::Kpl,
+        out_of_range: match source.out_of_range {
+            config::OutOfRange::Deliver => OutOfRange::Deliver,
+            config::OutOfRange::Drop => OutOfRange::Drop,
+        },
+        hash_range: None,
+    }
 }
 
 /// The lease table over a client.

@@ -1,11 +1,13 @@
 //! `standpipe put`: the lines of files into a stream, one record a line, byte for byte.
 //!
-//! Reading -> `key` -> `lanes` -> the stream; `progress` meanwhile; then how many lines and bytes, and how long it took.
+//! Reading -> `key` -> `lanes` -> the stream; `progress` and `trouble` meanwhile; then how many lines and bytes, and how
+//! long it took.
 //! Never: a record in a message.
 
 mod key;
 mod lanes;
 mod progress;
+mod trouble;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +16,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use standpipe_config::config::{Aws, Logs};
-use standpipe_flow::{Clock, Random};
-use standpipe_source::{Stream, StreamRef};
+use standpipe_flow::{Clock, HashRange, Random};
+use standpipe_source::{ShardFilter, Stream, StreamRef};
 use standpipe_worker::platform::{SystemClock, SystemRandom, sdk_config};
 use tokio::time::{Instant, sleep_until};
 
@@ -33,6 +35,7 @@ use crate::{logs, terminal};
 struct Report {
     stream: String,
     lines: u64,
+    records: u64,
     bytes: u64,
     seconds: f64,
     throttled: u64,
@@ -55,7 +58,9 @@ async fn put(args: args::Put) -> Result<Exit> {
         Some(Rate::Bytes(bytes)) => Some(bytes),
         Some(Rate::Records(_)) | None => None,
     };
-    let lanes = Lanes::open(&stream, bytes_per_second);
+    let shards = if args.aggregate { Some(open_shards(&stream).await?) } else { None };
+    let lanes = Lanes::open(&stream, bytes_per_second, shards);
+    let _watched = trouble::watch(lanes.written().clone(), lanes.troubles());
     let mut keys = Keys::new(args.partition_key, random);
     let mut pace = Pace::new(args.rate);
     let begin = Instant::now();
@@ -67,6 +72,7 @@ async fn put(args: args::Put) -> Result<Exit> {
     let report = Report {
         stream: args.stream,
         lines: counts.records,
+        records: counts.stream_records,
         bytes: counts.bytes,
         seconds: begin.elapsed().as_secs_f64(),
         throttled: counts.throttled,
@@ -102,6 +108,13 @@ async fn read(files: &[PathBuf], lanes: &Lanes, keys: &mut Keys, pace: &mut Pace
     Ok(())
 }
 
+/// The hash keys of the shards that take records. An aggregate is for one of them.
+async fn open_shards(stream: &Stream) -> Result<Vec<HashRange>> {
+    let shards = stream.catalog().shards(ShardFilter::AtLatest).await;
+    let shards = shards.with_context(|| format!("cannot list the shards of {}", stream.reference()))?;
+    Ok(shards.into_iter().filter(|shard| !shard.closed).map(|shard| shard.hash_range).collect())
+}
+
 /// The fourth part of an ARN.
 fn region_of(stream: &str) -> Option<String> {
     let region = stream.strip_prefix("arn:")?.split(':').nth(2)?;
@@ -113,7 +126,9 @@ impl Report {
         let rate = self.bytes as f64 / self.seconds.max(0.001) / 1e6;
         let lines = counted(self.lines, "line");
         let bytes = counted(self.bytes, "byte");
-        let mut text = format!("{lines}, {bytes} into {} in {:.1} s ({rate:.1} MB/s)\n", self.stream, self.seconds);
+        let packed = if self.records == self.lines { String::new() } else { counted(self.records, "record") + ", " };
+        let (stream, seconds) = (&self.stream, self.seconds);
+        let mut text = format!("{lines}, {packed}{bytes} into {stream} in {seconds:.1} s ({rate:.1} MB/s)\n");
         let mut also = |count: u64, what: &str| {
             if count > 0 {
                 text.push_str(&format!("  {} {what}\n", terminal::grouped(count)));
