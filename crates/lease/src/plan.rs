@@ -150,7 +150,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     let mut actions: Vec<Action> = takes.iter().map(|seen| Action::Take(seen.row.key.clone())).collect();
     let quiet = quiet && available.is_empty();
     if quiet {
-        actions.extend(view.from_the_living(&fleet));
+        actions.extend(view.of_the_living(&fleet));
     }
     let content = quiet && actions.is_empty() && view.waited_for() == 0;
     Plan { actions, content }
@@ -224,7 +224,7 @@ impl<'v> View<'v> {
     }
 
     /// A live lease: of a Java worker by theft, of one of ours by asking for it. A lease that has just moved stays.
-    fn from_the_living(&self, fleet: &Fleet<'v>) -> Option<Action> {
+    fn of_the_living(&self, fleet: &Fleet<'v>) -> Option<Action> {
         if self.waited_for() >= ASKS_MAX {
             return None;
         }
