@@ -50,8 +50,14 @@ const WORDS: &[(&str, &str)] = &[
     ("starting_position", "it is `source.kinesis.start`: trim_horizon, latest, a time, or a span such as -6h"),
     ("buffering_hints", "it is `buffer: { size: 5MiB, interval: 300s }`"),
     ("processors", "they are `transforms` of a pipeline, which are not built yet"),
-    ("credentials", "credentials come from the SDK's own chain: the environment, a profile, or the role of the process"),
-    ("access_key_id", "credentials come from the SDK's own chain: the environment, a profile, or the role of the process"),
+    (
+        "credentials",
+        "credentials come from the SDK's own chain: the environment, a profile, or the role of the process",
+    ),
+    (
+        "access_key_id",
+        "credentials come from the SDK's own chain: the environment, a profile, or the role of the process",
+    ),
 ];
 
 /// What a word that is unknown where it stands is here: a word of others, or a key that stands elsewhere.

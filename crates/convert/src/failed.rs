@@ -11,6 +11,13 @@ use standpipe_flow::{Millis, RejectedRecord};
 /// `error-output-type` of a record that does not become a row.
 pub(crate) const FORMAT_CONVERSION_FAILED: &str = "format-conversion-failed";
 
+/// Bytes of memory that the line of a rejected record will take, at most as far as its message needs no escapes.
+pub fn error_line_bytes(rejected: &RejectedRecord) -> usize {
+    /// Member names, numbers, a sequence number of 56 digits, the longest code.
+    const FRAME_BYTES: usize = 400;
+    FRAME_BYTES + rejected.message.len() + rejected.data.len().div_ceil(3) * 4
+}
+
 /// Appends one line, with its line feed. `ended` is when the last attempt ended.
 pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
     let written = if rejected.output_type == FORMAT_CONVERSION_FAILED {
@@ -19,7 +26,7 @@ pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
             &FormatConversionFailed {
                 attempts_made: rejected.attempts,
                 arrival_timestamp: rejected.arrival.0,
-                last_error_code: &rejected.code,
+                last_error_code: rejected.code,
                 last_error_message: &rejected.message,
                 attempt_ending_timestamp: ended.0,
                 raw_data: Base64(&rejected.data),
@@ -34,7 +41,7 @@ pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
             &Failed {
                 attempts_made: rejected.attempts,
                 arrival_timestamp: rejected.arrival.0,
-                error_code: &rejected.code,
+                error_code: rejected.code,
                 error_message: &rejected.message,
                 attempt_ending_timestamp: ended.0,
                 raw_data: Base64(&rejected.data),
@@ -91,8 +98,8 @@ mod tests {
     fn rejected(output_type: &'static str) -> RejectedRecord {
         RejectedRecord {
             output_type,
-            code: "DataFormatConversion.ParseError".to_owned(),
-            message: "Encountered malformed \"JSON\".\n".to_owned(),
+            code: "DataFormatConversion.ParseError",
+            message: "Encountered malformed \"JSON\".\n".into(),
             attempts: 1,
             arrival: Millis(1_665_653_487_107),
             lease: lease(),
@@ -105,6 +112,7 @@ mod tests {
     fn line(output_type: &'static str) -> String {
         let mut out = Vec::new();
         error_line(&rejected(output_type), Millis(1_665_678_887_550), &mut out);
+        assert!(out.len() <= error_line_bytes(&rejected(output_type)));
         String::from_utf8(out).expect("text")
     }
 

@@ -25,6 +25,6 @@ mod testing;
 pub use crate::parquet::ParquetCompression;
 pub use compress::Compression;
 pub use encode::{Delimiter, Encode, EncodeError, Encoded, EncodedObject, Format, Stopped, encode_all};
-pub use failed::error_line;
+pub use failed::{error_line, error_line_bytes};
 pub use parts::PART_BYTES;
 pub use schema::{Column, ColumnType, Columns, Inference, Inferring, SchemaError, Widening};

@@ -67,6 +67,8 @@ pub(crate) struct Rows {
     writer: Result<ArrowWriter<Parts>, EncodeError>,
     records: u64,
     limits: Limits,
+    /// The last message of a fault: a million records of one fault have one.
+    said: Arc<str>,
 }
 
 impl Rows {
@@ -84,7 +86,7 @@ impl Rows {
         let writer = ArrowWriter::try_new_with_options(Parts::default(), schema.clone(), options);
         let writer = writer.map_err(EncodeError::of);
         let width = fields.width();
-        Self { fields, width, schema, rows: 0, bytes: 0, writer, records: 0, limits }
+        Self { fields, width, schema, rows: 0, bytes: 0, writer, records: 0, limits, said: "".into() }
     }
 
     /// Appends the rows of one record, all or none.
@@ -132,6 +134,14 @@ impl Rows {
         Ok(())
     }
 
+    fn message(&mut self, fault: &Fault) -> Arc<str> {
+        let message = fault.message();
+        if *self.said != *message {
+            self.said = message.into();
+        }
+        self.said.clone()
+    }
+
     fn write_or_fail(&mut self) {
         if let Err(error) = self.write() {
             self.writer = Err(error);
@@ -145,8 +155,9 @@ impl Encode for Rows {
             return Ok(());
         }
         if let Err(fault) = self.push_record(&record.data) {
+            let message = self.message(&fault);
             let of = (lease, record);
-            return Err(Box::new(RejectedRecord::of(of, FORMAT_CONVERSION_FAILED, fault.code(), fault.message())));
+            return Err(Box::new(RejectedRecord::of(of, FORMAT_CONVERSION_FAILED, fault.code(), message)));
         }
         self.records += 1;
         if self.rows >= self.limits.batch_rows || self.bytes >= self.limits.batch_bytes {

@@ -42,9 +42,9 @@ pub struct RejectedRecord {
     /// `error-output-type`, e.g. `format-conversion-failed`.
     pub output_type: &'static str,
     /// The error code, e.g. `DataFormatConversion.ParseError`.
-    pub code: String,
-    /// The message, without record content beyond what Firehose itself shows.
-    pub message: String,
+    pub code: &'static str,
+    /// The message, without record content beyond what Firehose itself shows; records of one fault share it.
+    pub message: Arc<str>,
     /// Attempts made.
     pub attempts: u32,
     /// When the record arrived in the stream.
@@ -64,12 +64,12 @@ impl RejectedRecord {
     pub fn of(
         (lease, record): (&LeaseKey, &Record),
         output_type: &'static str,
-        code: impl Into<String>,
-        message: impl Into<String>,
+        code: &'static str,
+        message: impl Into<Arc<str>>,
     ) -> Self {
         Self {
             output_type,
-            code: code.into(),
+            code,
             message: message.into(),
             attempts: 1,
             arrival: record.arrival,

@@ -115,7 +115,8 @@ impl<S> Batcher<S> {
     /// Begins to buffer a shard after `from`, dropping whatever was buffered of it.
     pub fn open(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
         let flush = self.shards.get(&lease).is_some_and(|buffer| buffer.flush && buffer.tenure == tenure);
-        let buffer = Buffer { tenure, next: from, chunks: Vec::new(), bytes: 0, records: 0, since: None, ended: false, flush };
+        let buffer =
+            Buffer { tenure, next: from, chunks: Vec::new(), bytes: 0, records: 0, since: None, ended: false, flush };
         self.shards.insert(lease, buffer);
     }
 

@@ -11,6 +11,7 @@ use standpipe_flow::{
     Adopt, Batch, Clock, Commit, CommitError, CommitId, CommitLog, DeliveryError, Destination, Finalize, Holdings,
     LeaseRow, Output, Published, Random, Range, Receipt, Tenure,
 };
+use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use crate::failed;
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     pub random: Arc<dyn Random>,
     pub metrics: Metrics,
     pub at: At,
+    /// Held by the batch whose error objects are being staged.
+    pub error_turn: Arc<Semaphore>,
 }
 
 /// Pauses between tries: exponential, with up to a quarter of jitter from the given randomness.
@@ -129,7 +132,9 @@ impl Context {
             Err(error) => return Err(error),
         };
         let first = staged.outputs.len() as u32;
-        // One at a time: an error object is built, staged and forgotten before the next is built.
+        // One at a time, over all batches of the destination: an error object is built, staged and forgotten before the
+        // next is built.
+        let turn = if staged.rejected.is_empty() { None } else { self.error_turn.acquire().await.ok() };
         for object in failed::error_objects(batch, &staged.rejected, self.clock.wall(), first) {
             match self.destination.stage_extra(cid, &object).await {
                 Ok((output, created_at)) => {
@@ -142,6 +147,7 @@ impl Context {
                 }
             }
         }
+        drop(turn);
         for record in &staged.rejected {
             self.metrics.error_records.get_or_create(&self.at.why(record.output_type)).inc();
         }

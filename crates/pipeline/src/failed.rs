@@ -4,14 +4,15 @@
 //! Never here: deciding that a record is bad (encoders and destinations do).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use standpipe_convert::error_line;
+use standpipe_convert::{error_line, error_line_bytes};
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::{Batch, Millis, Output, OutputKind, Receipt, RejectedRecord};
 
-/// Bytes of rejected records in one error object: their base64 and its frame stand outside the memory budget while it is
-/// staged.
-const OBJECT_BYTES_MAX: usize = 8 << 20;
+/// An error object is full with so many bytes: it stands outside the memory budget while it is staged, and a receipt must
+/// hold all of a commit (`docs/decisions/receipt-size.md`). The largest record makes one of 14 MiB more.
+pub(crate) const OBJECT_BYTES: usize = 16 << 20;
 
 /// Error objects for what was rejected, at least one an `error-output-type`, built one by one; `-<n>` begins after the
 /// data objects.
@@ -29,7 +30,7 @@ pub fn error_objects<'a>(
         cut(records).into_iter().map(move |records| (output_type, records)).collect::<Vec<_>>()
     });
     groups.zip(first..).map(move |((output_type, records), ordinal)| {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(records.iter().map(|record| error_line_bytes(record)).sum());
         for record in &records {
             error_line(record, ended, &mut body);
         }
@@ -45,26 +46,28 @@ pub fn error_objects<'a>(
     })
 }
 
-/// Groups of records, in order, of which each is within [`OBJECT_BYTES_MAX`] or a single record.
+/// Groups of records, in order, of which each but the last has at least [`OBJECT_BYTES`] of lines, and no more than one
+/// record beyond.
 fn cut(records: Vec<&RejectedRecord>) -> Vec<Vec<&RejectedRecord>> {
     let mut groups: Vec<Vec<&RejectedRecord>> = Vec::new();
-    let mut bytes = 0;
+    let mut bytes = OBJECT_BYTES;
     for record in records {
-        bytes += record.data.len();
-        match groups.last_mut() {
-            Some(group) if bytes <= OBJECT_BYTES_MAX => group.push(record),
-            _ => {
-                bytes = record.data.len();
-                groups.push(vec![record]);
-            }
+        if bytes >= OBJECT_BYTES {
+            groups.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += error_line_bytes(record);
+        if let Some(group) = groups.last_mut() {
+            group.push(record);
         }
     }
     groups
 }
 
 /// A batch that a destination refuses as a whole becomes error records, every one with the same reason.
-pub fn reject_all(batch: &Batch, output_type: &'static str, code: &str, message: &str) -> Vec<RejectedRecord> {
-    batch.records_with_lease().map(|of| RejectedRecord::of(of, output_type, code, message)).collect()
+pub fn reject_all(batch: &Batch, output_type: &'static str, code: &'static str, message: &str) -> Vec<RejectedRecord> {
+    let message: Arc<str> = message.into();
+    batch.records_with_lease().map(|of| RejectedRecord::of(of, output_type, code, message.clone())).collect()
 }
 
 /// The text of an incident: which outputs of a commit were lost while others were visible, and the ranges whose records
@@ -91,4 +94,47 @@ pub fn incident(receipt: &Receipt, lost: &[Output], at: Millis) -> Vec<u8> {
         "ranges": ranges,
     });
     text.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use standpipe_flow::{LeaseKey, Record, SequenceNumber, conformance};
+
+    use super::*;
+
+    fn rejected(sizes: &[usize]) -> Vec<RejectedRecord> {
+        let lease = LeaseKey::new("shardId-000000000001");
+        let record = |(size, number): (&usize, u64)| {
+            let (data, sequence) = (Bytes::from(vec![b'x'; *size]), SequenceNumber::from(number));
+            let record = Record { data, partition_key: "k".into(), sequence, sub: 0, arrival: Millis(number) };
+            RejectedRecord::of((&lease, &record), "format-conversion-failed", "Code", "why")
+        };
+        sizes.iter().zip(1..).map(record).collect()
+    }
+
+    fn objects(sizes: &[usize]) -> Vec<(u32, u64, usize)> {
+        let batch = conformance::batch(0);
+        let rejected = rejected(sizes);
+        let objects = error_objects(&batch, &rejected, Millis(0), 1);
+        objects.map(|object| (object.ordinal, object.records, object.body.len())).collect()
+    }
+
+    /// Regression: the frame of a line was not counted, so that a million empty records made one object of hundreds of MiB.
+    #[test]
+    fn error_objects_are_full_by_the_bytes_of_their_lines() {
+        let found = objects(&[0; 100_000]);
+        assert_eq!(found.iter().map(|(_, records, _)| records).sum::<u64>(), 100_000);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found.iter().all(|(_, _, bytes)| *bytes <= OBJECT_BYTES));
+    }
+
+    #[test]
+    fn records_just_above_half_an_object_do_not_make_twice_as_many() {
+        let found = objects(&[7 << 20; 6]);
+        assert_eq!(
+            found.iter().map(|(ordinal, records, _)| (*ordinal, *records)).collect::<Vec<_>>(),
+            [(1, 2), (2, 2), (3, 2)]
+        );
+    }
 }

@@ -54,6 +54,38 @@ pub fn ask(question: &str) -> Option<bool> {
     Some(read && matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// Columns of the terminal that stderr is; `None` where it is none. `COLUMNS` wins.
+pub fn stderr_columns() -> Option<usize> {
+    let said = environment::get("COLUMNS").and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    let asked = || stderr_is_terminal().then(|| rustix::termios::tcgetwinsize(io::stderr()).ok()).flatten();
+    said.or_else(|| asked().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0))
+}
+
+/// Lines no longer than `columns`, broken between words; what follows a break is indented by `indent` more than its line.
+/// A word that is too long stays whole.
+pub fn wrapped(text: &str, columns: Option<usize>, indent: usize) -> String {
+    let Some(columns) = columns.map(|columns| columns.max(20)) else { return text.to_owned() };
+    let mut out = String::with_capacity(text.len() + 16);
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        let before = line.len() - line.trim_start_matches(' ').len();
+        let mut width = 0;
+        for word in line.split_inclusive(' ') {
+            let letters = word.trim_end_matches(' ').chars().count();
+            if width > before && letters > 0 && width + letters > columns {
+                out.truncate(out.trim_end_matches(' ').len());
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', before + indent));
+                width = before + indent;
+            }
+            out.push_str(word);
+            width += word.chars().count();
+        }
+        out.push_str(end);
+    }
+    out
+}
+
 /// <https://no-color.org>: set, and not empty.
 fn no_color() -> bool {
     environment::get("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -85,6 +117,18 @@ pub fn counted(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_break_between_words_and_go_on_indented() {
+        let text = "one two three four five\n  lost    some words that are long\n";
+        let wanted = "one two three four\nfive\n  lost    some words\n          that are\n          long\n";
+        assert_eq!(wrapped(text, Some(20), 0).lines().next(), Some("one two three four"));
+        assert_eq!(wrapped(text, None, 8), text);
+        assert_eq!(wrapped("averyveryverylongwordthatstaysone\n", Some(20), 0), "averyveryverylongwordthatstaysone\n");
+        let (first, second) = wanted.split_at(24);
+        assert_eq!(wrapped(&text[..24], Some(20), 0), first);
+        assert_eq!(wrapped(&text[24..], Some(20), 8), second);
+    }
 
     #[test]
     fn digits_are_grouped_by_three() {

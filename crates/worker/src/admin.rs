@@ -1,5 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`. Read-only; no record content, no secret.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use standpipe_flow::Clock;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{info, warn};
 
 use crate::metrics::SharedMetrics;
@@ -72,7 +73,8 @@ impl Health {
     }
 }
 
-/// Connections at once; more wait in the kernel's queue, and hold no file descriptor of ours.
+/// Connections at once. One more ends the oldest: answers take milliseconds, so that one is slow, and a probe must not
+/// wait behind it.
 const CONNECTIONS_MAX: usize = 64;
 /// For a client to send its request head, and for a connection in all: these answers take milliseconds.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,6 +87,10 @@ pub(crate) async fn serve(listen: SocketAddr, health: Health) {
         Err(error) => return warn!(%listen, %error, "health and metrics are not served"),
     };
     info!(%listen, "serving /livez, /readyz and /metrics");
+    serve_on(listener, health).await;
+}
+
+async fn serve_on(listener: tokio::net::TcpListener, health: Health) {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -92,13 +98,17 @@ pub(crate) async fn serve(listen: SocketAddr, health: Health) {
         .with_state(health);
     // While the worker drains, /readyz goes on to say so: this ends with the process.
     let mut connections = JoinSet::new();
+    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         tokio::select! {
             biased;
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+            Some(_) = connections.join_next(), if !connections.is_empty() => by_age.retain(|one| !one.is_finished()),
+            accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone()));
+                    if by_age.len() >= CONNECTIONS_MAX && let Some(oldest) = by_age.pop_front() {
+                        oldest.abort();
+                    }
+                    by_age.push_back(connections.spawn(connection(stream, router.clone())));
                 }
                 Err(error) => {
                     warn!(%error, "a connection to the health port could not be accepted");
@@ -134,4 +144,38 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], health.0.metrics.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::platform::SystemClock;
+
+    /// Regression: clients that send a byte now and then took every place, and probes waited for their timeouts.
+    #[tokio::test]
+    async fn a_probe_is_answered_before_slow_clients_have_ended() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let health = Health::new(Arc::new(SystemClock::start()), SharedMetrics::new(), 0);
+        let mut serving = JoinSet::new();
+        serving.spawn(serve_on(listener, health));
+        let mut slow = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            let mut client = TcpStream::connect(address).await.expect("connected");
+            client.write_all(b"G").await.expect("sent");
+            slow.push(client);
+        }
+        let mut probe = TcpStream::connect(address).await.expect("connected");
+        probe.write_all(b"GET /livez HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        let mut byte = [0];
+        let youngest = slow.last().expect("there are many").try_read(&mut byte);
+        assert!(youngest.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "it is still served");
+        assert!(matches!(slow[0].read(&mut byte).await, Ok(0) | Err(_)), "the oldest made room");
+    }
 }

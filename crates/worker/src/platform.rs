@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 pub use aws_types::SdkConfig;
@@ -15,7 +16,9 @@ use standpipe_config::config::Aws;
 use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, Millis, Random};
 use tokio::runtime::Handle;
+use tracing::warn;
 
+use crate::errors::WorkerError;
 use crate::metrics::SharedMetrics;
 
 /// What a worker runs on.
@@ -57,6 +60,30 @@ pub async fn sdk_config(aws: &Aws) -> SdkConfig {
         loader = loader.region(Region::new(region.clone()));
     }
     loader.load().await
+}
+
+/// Whether requests can be made at all: a region and credentials, as far as the SDK's chain can say.
+pub(crate) async fn check_identity(sdk: &SdkConfig) -> Result<(), WorkerError> {
+    if sdk.region().is_none() {
+        let cause = "no region is known: set `aws.region` in the config, or AWS_REGION in the environment";
+        return Err(WorkerError::Findings(cause.into()));
+    }
+    let without = "no credentials are known: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the \
+        process a role (EKS: IRSA or Pod Identity, ECS: a task role, EC2: an instance profile)";
+    let Some(provider) = sdk.credentials_provider() else {
+        return Err(WorkerError::Permission(without.into()));
+    };
+    match provider.provide_credentials().await {
+        Ok(_) => Ok(()),
+        Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
+            Err(WorkerError::Permission(format!("{without}: {error}")))
+        }
+        // Whoever gives them may be back in a moment; every request asks again.
+        Err(error) => {
+            warn!(%error, "credentials could not be had yet");
+            Ok(())
+        }
+    }
 }
 
 /// One service's configuration: its endpoint and region where the config names them.
@@ -167,6 +194,15 @@ mod tests {
         fn load_config(&self, _: ServiceConfigKey<'_>) -> Option<String> {
             Some("http://from-the-environment".into())
         }
+    }
+
+    #[tokio::test]
+    async fn what_to_set_is_said_when_there_is_no_region_or_nobody_gives_credentials() {
+        let said = async |sdk: SdkConfig| check_identity(&sdk).await.expect_err("not complete").to_string();
+        let sdk = || SdkConfig::builder().region(Region::new("eu-west-1"));
+        assert!(said(SdkConfig::builder().build()).await.contains("AWS_REGION"));
+        assert!(said(sdk().build()).await.contains("AWS_ACCESS_KEY_ID"));
+        check_identity(&embedded(None, "http://127.0.0.1:1")).await.expect("complete");
     }
 
     #[test]

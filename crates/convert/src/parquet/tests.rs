@@ -39,7 +39,7 @@ impl File {
     }
 
     fn messages(&self) -> Vec<&str> {
-        self.object.rejected.iter().map(|rejected| rejected.message.as_str()).collect()
+        self.object.rejected.iter().map(|rejected| &*rejected.message).collect()
     }
 }
 
@@ -265,7 +265,7 @@ fn a_bad_record_is_isolated_and_says_why_without_its_content() {
     assert_eq!(file.rows(), rows);
     assert_eq!(file.object.rejected.len(), bad.len());
     for (rejected, (data, code, message)) in file.object.rejected.iter().zip(bad) {
-        assert_eq!((&rejected.data[..], rejected.message.as_str()), (data, message));
+        assert_eq!((&rejected.data[..], &*rejected.message), (data, message));
         assert_eq!(rejected.code, format!("DataFormatConversion.{code}"));
         assert_eq!((rejected.output_type, rejected.attempts), ("format-conversion-failed", 1));
         assert!(!rejected.message.contains("SECRET"));

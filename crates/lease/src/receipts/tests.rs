@@ -77,3 +77,58 @@ proptest! {
         prop_assert!(decode(&item).is_err(), "{} is missing", name);
     }
 }
+
+/// Bytes of an attribute value, as DynamoDB counts them ("Item sizes and formats"): texts and bytes as they are, 21 for a
+/// number at most, 3 for a list or a map and 1 for each element.
+fn counted(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
+        AttributeValue::N(_) => 21,
+        AttributeValue::L(list) => 3 + list.iter().map(|value| 1 + counted(value)).sum::<usize>(),
+        AttributeValue::M(map) => 3 + map.iter().map(|(name, value)| 1 + name.len() + counted(value)).sum::<usize>(),
+        other => panic!("no part of a receipt: {other:?}"),
+    }
+}
+
+/// The bounds of `docs/decisions/receipt-size.md`: 164 error objects and one of each further kind, 32 shards.
+#[test]
+fn a_receipt_of_the_largest_commit_fits_one_item() {
+    let output = |kind, parts: u32| Output {
+        kind,
+        bucket: "b".repeat(63),
+        key: "k".repeat(1024),
+        upload_id: "u".repeat(400),
+        parts: (1..=parts).map(|number| Part { number, etag: format!("\"{:032x}\"", number) }).collect(),
+        size: u64::MAX,
+        checksum: Checksum::Crc64Nvme("c".repeat(12)),
+        records: u64::MAX,
+    };
+    let digits = || Position::at(standpipe_flow::SequenceNumber::parse("4".repeat(56)).expect("digits"), u64::MAX);
+    let shard = |number| ReceiptShard {
+        lease: LeaseKey::new(format!("shardId-{number:012}")),
+        from: digits(),
+        to: digits(),
+        tenure: Tenure([7; 16]),
+        generation: Generation(u64::MAX),
+        arrival: Some(Millis(u64::MAX)),
+    };
+    let mut outputs = vec![output(OutputKind::Data, 512)];
+    outputs.extend((0..166).map(|_| output(OutputKind::Error, 4)));
+    let receipt = Receipt {
+        cid: CommitId([1; 16]),
+        state: ReceiptState::Committed,
+        destination: DestinationId::new("d".repeat(16)),
+        shards: (0..32).map(shard).collect(),
+        outputs,
+        config: "c".repeat(16),
+        worker: WorkerId::new("w".repeat(160)),
+        version: "0.1.0".to_owned(),
+        records: u64::MAX,
+        bytes: u64::MAX,
+        created_at: Some(Millis(u64::MAX)),
+    };
+    let bytes: usize = encode(&receipt).iter().map(|(name, value)| name.len() + counted(value)).sum();
+    assert!(bytes < 400 * 1024, "{bytes}");
+    assert!(bytes > 250 * 1024, "the bounds are the ones that are meant: {bytes}");
+}

@@ -14,6 +14,8 @@ struct Report {
     ok: bool,
     pipelines: Vec<String>,
     errors: Vec<Finding>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Finding>,
 }
 
 #[derive(Serialize)]
@@ -25,23 +27,30 @@ struct Finding {
     message: String,
     hint: Option<String>,
     not_built: bool,
+    #[serde(skip)]
+    warning: bool,
 }
 
 pub fn run(args: Check) -> Result<Exit> {
     let checked = super::load(&args.config.files);
     match (args.report.output, checked) {
         (Output::Human, Ok(config)) => {
+            if let Some(warnings) = &config.warnings {
+                terminal::err(&format!("{}\n", warnings.render(terminal::stderr_has_color())));
+            }
             terminal::out(&summary(&config))?;
             Ok(Exit::Ok)
         }
         (Output::Human, Err(errors)) => Err(errors.into()),
         (Output::Json, Ok(config)) => {
             let pipelines = config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
-            super::json(&Report { ok: true, pipelines, errors: Vec::new() })?;
+            let warnings = config.warnings.map(findings).unwrap_or_default();
+            super::json(&Report { ok: true, pipelines, errors: Vec::new(), warnings })?;
             Ok(Exit::Ok)
         }
         (Output::Json, Err(errors)) => {
-            super::json(&Report { ok: false, pipelines: Vec::new(), errors: findings(errors) })?;
+            let (warnings, errors) = findings(errors).into_iter().partition(|finding| finding.warning);
+            super::json(&Report { ok: false, pipelines: Vec::new(), errors, warnings })?;
             Ok(Exit::Config)
         }
     }
@@ -56,6 +65,7 @@ fn findings(errors: ConfigErrors) -> Vec<Finding> {
         message: error.message,
         hint: error.hint,
         not_built: error.not_built,
+        warning: error.warning,
     };
     errors.errors.into_iter().map(finding).collect()
 }

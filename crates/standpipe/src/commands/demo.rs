@@ -39,7 +39,7 @@ pub fn run(args: Demo) -> Result<Exit> {
 async fn demo(args: Demo) -> Result<Exit> {
     // The display tells of the first signal, in its own place.
     let signals = Signals::listen("")?;
-    terminal::err(&opening(&args));
+    terminal::err(&terminal::wrapped(&opening(&args), terminal::stderr_columns(), 0));
     let scene = Scene::set(&args.dir).await?;
     let fleet = Fleet::start(&scene, args.workers, args.keep.then_some(METRICS)).await?;
     let mut play = Play::new(&args, &scene, fleet);
@@ -65,7 +65,7 @@ async fn demo(args: Demo) -> Result<Exit> {
     let report = Report::new(&count, &facts);
     match args.report.output {
         Output::Json => super::json(&report)?,
-        Output::Human => terminal::out(&report.text(&args.dir))?,
+        Output::Human => terminal::out(&report.text(&args.dir, terminal::stdout_columns()))?,
     }
     let broken = report.broken();
     for promise in &broken {

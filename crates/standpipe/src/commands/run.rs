@@ -35,6 +35,9 @@ impl Drop for Heartbeats {
 pub fn run(args: Run) -> Result<Exit> {
     let config = super::load(&args.config.files)?;
     logs::to_stderr(config.logs)?;
+    for warning in config.warnings.iter().flat_map(|warnings| &warnings.errors) {
+        logs::say(&format!("warning: {warning}"));
+    }
     let options = Options {
         pipelines: args.pipelines,
         until_caught_up: args.until.is_some(),

@@ -9,6 +9,9 @@ use crate::terminal::{self, grouped};
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
+/// What stands before the text of an event: its second.
+const EVENT_INDENT: usize = 7;
+
 /// The demo at one moment.
 #[derive(Debug)]
 pub struct Moment {
@@ -62,15 +65,22 @@ impl Display {
         let text = format!("{:5.1} s  {text}", elapsed.as_secs_f64());
         match self {
             // It cannot be told to a terminal that is gone.
-            Self::Live(live) => drop(live.all.println(text)),
+            Self::Live(live) => {
+                drop(live.all.println(terminal::wrapped(&text, terminal::stderr_columns(), EVENT_INDENT)))
+            }
             Self::Lines(_) => terminal::err(&format!("{text}\n")),
         }
     }
 
-    /// Takes the live picture away; what was told stays.
-    pub fn clear(&self) {
+    /// Takes the live picture away, for good; what was told stays.
+    pub fn clear(&mut self) {
         if let Self::Live(live) = self {
+            for bar in [&live.time, &live.records, &live.workers] {
+                bar.finish_and_clear();
+            }
             let _ = live.all.clear();
+            // A bar that is dropped later would draw itself once more.
+            *self = Self::Lines(None);
         }
     }
 }
@@ -84,8 +94,8 @@ impl Live {
             ProgressBar::new(millis)
                 .with_style(style("{prefix:>7}  {wide_bar:.cyan/dim}  {msg}").progress_chars("━━─")),
         );
-        let records = all.add(ProgressBar::no_length().with_style(style("         {msg}")));
-        let workers = all.add(ProgressBar::no_length().with_style(style("         {msg}")));
+        let records = all.add(ProgressBar::no_length().with_style(style("         {wide_msg}")));
+        let workers = all.add(ProgressBar::no_length().with_style(style("         {wide_msg}")));
         Self { all, time, records, workers }
     }
 

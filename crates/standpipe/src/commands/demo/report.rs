@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::count::Count;
-use crate::terminal::grouped;
+use crate::terminal::{grouped, wrapped};
 
 /// What happened, as counted from the files, and from the lease table for take-overs and splits.
 #[derive(Debug, Serialize)]
@@ -112,7 +112,7 @@ impl Report {
     }
 
     /// For people.
-    pub fn text(&self, dir: &Path) -> String {
+    pub fn text(&self, dir: &Path, columns: Option<usize>) -> String {
         let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
         let cpu = match self.cpu_seconds_per_gigabyte {
             Some(cpu) => format!("{cpu:.0} CPU seconds per GB, producer and endpoints included"),
@@ -138,12 +138,13 @@ impl Report {
         ];
         let mut text = String::from("\nCounted by reading the files back:\n\n");
         for (name, value) in rows {
-            text.push_str(&format!("  {name:<13} {value}\n"));
+            text.push_str(&wrapped(&format!("  {name:<13} {value}\n"), columns, 14));
         }
         let directory = &self.directory;
         text.push_str(&format!("\nThe files are in {directory}/\nQuery them:\n\n  {}\n", query(directory)));
         let shown = dir.display();
-        text.push_str(&format!("\nThe workers' config is {shown}/standpipe.yaml, their log {shown}/standpipe.log\n"));
+        let files = format!("\nThe workers' config is {shown}/standpipe.yaml, their log {shown}/standpipe.log\n");
+        text.push_str(&wrapped(&files, columns, 0));
         text
     }
 }
@@ -201,7 +202,7 @@ mod tests {
         let count = Count { delivered: 100_000, files: 31, file_bytes: 4_200_000, ..Count::default() };
         let report = report(&count, 2, 1);
         assert_eq!(report.broken(), Vec::<String>::new());
-        let text = report.text(Path::new("standpipe-demo"));
+        let text = report.text(Path::new("standpipe-demo"), None);
         for part in ["100,000 records in 31 Parquet files, 4.2 MB", "1.1 MB/s for 22.5 s; 200 CPU seconds per GB"] {
             assert!(text.contains(part), "{text}");
         }
