@@ -3,13 +3,20 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_kinesis::config::{BehaviorVersion, Region};
+use aws_sdk_kinesis::types::ShardIteratorType;
+use aws_types::SdkConfig;
 use serde_json::{Value, json};
 use standpipe_flow::{LeaseKey, Millis, Position, Read, ReadError, SequenceNumber, ShardId, ShardReader, Tenure};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::Instant;
 
 use super::script::{Arrived, Part, Say, Script};
+use super::{Seeded, TestClock};
 use crate::consumer::Consumer;
-use crate::{FanOut, PollingSettings, ReadFrom, StreamError, Unpack, Watch, Way};
+use crate::{FanOut, PollingSettings, ReadFrom, Stream, StreamError, StreamRef, Unpack, Watch, Way};
 
 const SEC: Duration = Duration::from_secs(1);
 const ARN: &str = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders";
@@ -497,4 +504,60 @@ async fn eight_subscriptions_share_a_client_and_what_ends_makes_room() {
     assert_eq!(consumer.clients(), 8);
     seats.push(consumer.seat());
     assert_eq!(consumer.clients(), 9);
+}
+
+/// A Kinesis that answers every call with an iterator; tells how many connections came.
+async fn counting(connections: Arc<Mutex<usize>>) -> (String, tokio::task::JoinSet<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(async move {
+        let mut served = tokio::task::JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            *connections.lock().expect("no test panics with the lock held") += 1;
+            served.spawn(async move {
+                let mut stream = BufReader::new(stream);
+                loop {
+                    let (mut line, mut length) = (String::new(), 0);
+                    while stream.read_line(&mut line).await.is_ok_and(|read| read > 2) {
+                        let header = line.to_ascii_lowercase();
+                        length = header
+                            .strip_prefix("content-length:")
+                            .map_or(length, |text| text.trim().parse().expect("a number"));
+                        line.clear();
+                    }
+                    if stream.read_exact(&mut vec![0; length]).await.is_err() || length == 0 {
+                        return;
+                    }
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 21\r\n\r\n{\"ShardIterator\":\"i\"}";
+                    stream.write_all(answer.as_bytes()).await.expect("it listens");
+                }
+            });
+        }
+    });
+    (endpoint, server)
+}
+
+#[tokio::test]
+async fn each_client_has_connections_of_its_own() {
+    let connections = Arc::new(Mutex::new(0));
+    let (endpoint, _server) = counting(connections.clone()).await;
+    let credentials = Credentials::from_keys("id", "secret", None);
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .endpoint_url(endpoint)
+        .build();
+    let reference = StreamRef::Name("orders".to_owned());
+    let stream = Stream::new(&config, reference, Arc::new(TestClock::new()), Arc::new(Seeded::new(1)));
+    let consumer = Consumer::new("arn", stream.config.clone());
+    let seats: Vec<_> = (0..17).map(|_| consumer.seat()).collect();
+    for seat in seats.iter().chain(&seats) {
+        let call = seat.client().get_shard_iterator().stream_name("orders").shard_id("shardId-000000000000");
+        call.shard_iterator_type(ShardIteratorType::Latest).send().await.expect("an iterator");
+    }
+    let connections = *connections.lock().expect("no test panics with the lock held");
+    assert_eq!((consumer.clients(), connections), (3, 3), "one after the other, each client on its own connection");
 }

@@ -199,6 +199,7 @@ async fn read_in_a_storm(seed: u64) -> (Vec<String>, Vec<String>, Vec<&'static s
             Ok(Err(error)) => panic!("{error}"),
         }
         if written < 3_000 {
+            tokio::time::sleep(Duration::from_millis(random.below(800))).await;
             let more = 1 + usize::try_from(random.below(40)).expect("small");
             let until = (written + more).min(3_000);
             world.load((written..until).map(|number| format!("line {number}")));
