@@ -10,13 +10,14 @@ and a 3.x. `--short` has clean stops and kills in one story a version.
 
 import argparse
 import os
+import subprocess
 import time
 
 import aws
 import check
 from producer import Producer
 from settings import Settings, end, say, together
-from workers import Objects, Place, children_end_with_us, wait
+from workers import Objects, Place, children_end_with_us, tail, wait
 
 
 class Story:
@@ -68,6 +69,8 @@ class Story:
         first = wait(f"a record through {worker.name}", lambda: self.hashes() - before, workers=[worker])
         wait(f"{self.arguments.records} records of every shard through {worker.name}",
              lambda: self.enough(before), workers=[worker])
+        if worker.name in ("kcl21", "kcl31"):
+            self.refused(worker)
         if last:
             self.producer.stop()
             wait("all that was sent", lambda: not self.producer.sent.keys() - self.hashes(), workers=[worker])
@@ -75,6 +78,21 @@ class Story:
         self.say(f"{worker.kind:<10} first record after {first:.1f} s, {len(self.hashes() - before)} records in "
                  f"{time.monotonic() - begin:.1f} s, {how}")
         self.faults += [f"after {worker.name}: {fault}" for fault in check.unreadable(aws.rows(self.table, self.place.table))]
+
+    def refused(self, java):
+        """Beside a live KCL 3.x Standpipe does not start, nor beside any with heartbeats that Java cannot see."""
+        heartbeat = "per_worker" if java.name == "kcl21" else "per_lease"
+        uninvited = self.place.ours("uninvited", heartbeat=heartbeat).start()
+        try:
+            code = uninvited.process.wait(180)
+        except subprocess.TimeoutExpired:
+            uninvited.kill()
+            code = "a kill, for it went on"
+        if code == 3:
+            self.say(f"beside a live {java.kind} a worker with heartbeats {heartbeat} refuses to start")
+        else:
+            self.faults.append(f"beside a live {java.kind} a worker with heartbeats {heartbeat} ended with {code}"
+                               + tail(uninvited.log))
 
     def enough(self, before):
         count = dict.fromkeys(self.shards, 0)

@@ -162,7 +162,7 @@ class Ours(Worker):
         self.config = os.path.join(place.folder, f"{name}.yaml")
         with open(self.config, "w") as file:
             file.write(CONFIG.format(region=aws.REGION, worker=name, table=place.table, stream=place.stream,
-                                     failover=place.failover, interval=place.interval, heartbeat=place.heartbeat))
+                                     failover=place.failover, interval=place.interval, heartbeat=special.get("heartbeat", place.heartbeat)))
 
     def environment(self):
         place = self.place
