@@ -2,8 +2,8 @@
 //! read: a table that is missing, a stream that is another one, a destination whose id stands for something else.
 //!
 //! 1. the stream is asked who it is; 2. the leases start (tables, pins, the leases of the shards: `standpipe_lease`);
-//! 3. the destination is probed; 4. the consumer of enhanced fan-out is found, or registered; 5. coordinator, heartbeats,
-//! delivery loop, sweeper and worker start.
+//! 3. the destination is probed; 4. the consumer of enhanced fan-out is found, or registered;
+//! 5. coordinator, heartbeats, delivery loop, sweeper and worker start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
