@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use standpipe_flow::DestinationId;
 
+use crate::errors::ConfigErrors;
 pub use crate::file::{
     Compression, Deaggregate, HeartbeatMode, Logs, LostObject, OnDestinationFailure, OutOfRange, ParquetCompression,
     RecordDelimiter,
 };
-use crate::errors::ConfigErrors;
 use crate::template::Template;
 pub use crate::units::StartPosition;
 
