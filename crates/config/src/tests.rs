@@ -113,7 +113,7 @@ http: { listen: 127.0.0.1:9464 }
 telemetry: { logs: json }
 pipelines:
   one:
-    lease: { table: leases, failover: 2s, max: 8, create: false }
+    lease: { table: leases, failover: 2s, max: 8, create: false, heartbeat: per_worker }
     source: { kinesis: { stream: s, start: latest, read: auto, poll: 1s, deaggregate: none, out_of_range: drop } }
     destinations:
       - s3:

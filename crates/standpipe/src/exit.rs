@@ -46,7 +46,7 @@ pub struct Usage(pub String);
 pub fn failed(error: &anyhow::Error) -> Exit {
     if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
         terminal::err(&errors.render(terminal::stderr_has_color()));
-        let count = terminal::counted(errors.errors.len() as u64, "error");
+        let count = terminal::counted(errors.errors.iter().filter(|error| !error.warning).count() as u64, "error");
         terminal::err(&format!("\n{count} in the config\n"));
         return Exit::Config;
     }
