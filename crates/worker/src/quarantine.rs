@@ -49,11 +49,10 @@ mod tests {
         let rows = |second: u64, at: Position| {
             let mut row = LeaseRow::new(LeaseKey::new("shardId-0"));
             row.destinations.insert(lake.clone(), DestinationPosition::finalized(at, None));
-            Rows {
-                at: Duration::from_secs(second),
-                leases: [(row.key.clone(), row)].into(),
-                ..Rows::default()
-            }
+            let mut rows = Rows::default();
+            rows.at = Duration::from_secs(second);
+            rows.leases.insert(row.key.clone(), row);
+            rows
         };
         let mut quarantine = Quarantine::default();
         quarantine.enter(LeaseKey::new("shardId-0"), Duration::from_secs(5));
