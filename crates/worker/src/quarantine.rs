@@ -49,8 +49,7 @@ mod tests {
         let rows = |second: u64, at: Position| {
             let mut row = LeaseRow::new(LeaseKey::new("shardId-0"));
             row.destinations.insert(lake.clone(), DestinationPosition::finalized(at, None));
-            let mut rows = Rows::default();
-            rows.at = Duration::from_secs(second);
+            let mut rows = Rows { at: Duration::from_secs(second), ..Rows::default() };
             rows.leases.insert(row.key.clone(), row);
             rows
         };
