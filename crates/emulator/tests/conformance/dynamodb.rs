@@ -295,13 +295,13 @@ async fn of_32_racers_one_wins() {
     let world = world_with_table().await;
     lease(&world, "a", 0).await;
     // Each write takes a different time, so that the racers truly overlap.
-    world.emulator.faults().set_hook({
+    if let Some(emulator) = world.emulator.inside() {
         let mut turn = 0;
-        move |call| {
+        emulator.faults().set_hook(move |call| {
             turn = (turn * 7 + 3) % 32;
             (call.operation == "UpdateItem").then_some(Fault::DelayRequest(turn))
-        }
-    });
+        });
+    }
     for round in 0..10 {
         let mut racers = tokio::task::JoinSet::new();
         for _ in 0..32 {

@@ -56,6 +56,15 @@ pub fn moment(millis: u64) -> u64 {
     BEGAN.get().map_or(BASE_MILLIS + millis, |began| began + millis / SLOWER)
 }
 
+/// Whether something happened, as a server says in epoch milliseconds, so long after the check began; to the second or
+/// to the millisecond. A real clock is within some seconds of that.
+pub fn happened(found: u64, millis: u64) -> bool {
+    match BEGAN.get() {
+        None => found == BASE_MILLIS + millis || found == (BASE_MILLIS + millis) / 1000 * 1000,
+        Some(began) => (began.saturating_sub(2_000)..=now_millis() + 2_000).contains(&found),
+    }
+}
+
 /// Lets so much time pass.
 pub async fn pass(millis: u64) {
     let millis = if BEGAN.get().is_some() {
@@ -108,9 +117,12 @@ async fn active(kinesis: &aws_sdk_kinesis::Client, stream: &str) {
 /// Nothing is there: no stream, no table, no bucket.
 async fn clean((kinesis, dynamodb, s3): &Services) {
     for stream in kinesis.list_streams().send().await.expect("listed").stream_names() {
-        let delete = kinesis.delete_stream().stream_name(stream).enforce_consumer_deletion(true);
-        delete.send().await.expect("deleted");
-        while kinesis.describe_stream_summary().stream_name(stream).send().await.is_ok() {
+        // One that is still changing is not deleted.
+        for _ in 0..1_000 {
+            if kinesis.describe_stream_summary().stream_name(stream).send().await.is_err() {
+                break;
+            }
+            let _ = kinesis.delete_stream().stream_name(stream).enforce_consumer_deletion(true).send().await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -131,6 +143,11 @@ async fn clean((kinesis, dynamodb, s3): &Services) {
 }
 
 impl Subject {
+    /// The emulator, if it is ours.
+    pub fn inside(&self) -> Option<&Arc<Emulator>> {
+        self.0.as_ref()
+    }
+
     /// An emulator of ours.
     pub fn ours(emulator: Arc<Emulator>) -> Self {
         Self(Some(emulator))

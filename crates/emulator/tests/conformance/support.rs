@@ -11,7 +11,7 @@ use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use standpipe_emulator::{Clock, Connection, Emulator, Options};
 
 use crate::subject::{Subject, foreign};
-pub use crate::subject::{moment, pass};
+pub use crate::subject::{happened, moment, pass};
 
 /// 2026-01-01T00:00:00Z.
 pub const BASE_MILLIS: u64 = 1_767_225_600_000;
@@ -36,9 +36,14 @@ pub async fn world() -> World {
     world_with(Options { trace: true, ..Options::new(clock()) }).await
 }
 
-/// Foreign servers, where the checks look at some, are as they are.
+/// Foreign servers, where the checks look at some, are as they are: of the options only the limits may differ there.
 pub async fn world_with(options: Options) -> World {
     if let Some(services) = foreign().await {
+        let default = Options::new(options.clock.clone());
+        let set = options.stream_change_millis != default.stream_change_millis
+            || options.retention_millis != default.retention_millis
+            || options.repeat_complete != default.repeat_complete;
+        assert!(!set, "ours alone: an option of the emulator");
         let emulator = Subject::theirs(&services).await;
         let connection = Emulator::new(options).expect("in memory").connect("nobody");
         let (kinesis, dynamodb, s3) = services;
