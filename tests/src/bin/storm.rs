@@ -125,6 +125,7 @@ async fn run(plan: Plan) -> io::Result<bool> {
 }
 
 /// The other reader's word on what was delivered.
+#[allow(clippy::disallowed_methods)] // waits for a process, in a program that knows no simulation
 async fn read_back(reader: &Path, endpoints: &Endpoints, ledger: &Shared, dir: &Path) -> io::Result<Option<String>> {
     let produced = dir.join("produced.tsv");
     lock(ledger).write(&produced)?;
