@@ -82,7 +82,7 @@ impl Proxy {
             }
             _ => {
                 let count = line.state().open.len() as u64;
-                let millis = dice.within(300, 6_000);
+                let millis = dice.within(300, 3_500);
                 line.stalled.send_replace(true);
                 self.tasks.spawn(async move {
                     sleep(Duration::from_millis(millis)).await;
