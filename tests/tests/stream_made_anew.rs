@@ -56,8 +56,9 @@ impl World {
     }
 
     fn put(&self, word: &str, count: usize) {
-        let records: Vec<(String, Bytes)> =
-            (0..count).map(|n| (format!("key-{n}"), Bytes::from(format!("{{\"word\":\"{word}\",\"n\":{n}}}")))).collect();
+        let records: Vec<(String, Bytes)> = (0..count)
+            .map(|n| (format!("key-{n}"), Bytes::from(format!("{{\"word\":\"{word}\",\"n\":{n}}}"))))
+            .collect();
         self.emulator.put_records(STREAM, &records).expect("the stream takes records");
     }
 

@@ -234,11 +234,11 @@ impl Emulator {
         self.kinesis.scale_named(stream, target)
     }
 
-    /// Puts a stream into on-demand mode and doubles it, as its load would.
+    /// Doubles a stream at once, as an on-demand stream is doubled by its load. Its mode stays what it was.
     ///
     /// # Errors
     /// ResourceNotFoundException.
-    pub fn double_on_demand(&self, stream: &str) -> Result<(), KinesisError> {
+    pub fn double_as_on_demand(&self, stream: &str) -> Result<(), KinesisError> {
         self.kinesis.double_named(stream)
     }
 

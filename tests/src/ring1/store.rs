@@ -229,6 +229,9 @@ impl Store {
         if before.tenure != Some(listed.tenure) || before.generation != listed.generation {
             self.fail(format!("I9: {cid} of a dead tenure is written to {lease}"));
         }
+        if pending.to.sub() > 0 {
+            self.count("commits that end with an aggregate");
+        }
         if *from < before.checkpoint {
             self.fail(format!("I16: {cid} begins at {from}, checkpoint of {lease} is {}", before.checkpoint));
         }

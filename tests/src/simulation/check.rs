@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use standpipe_emulator::{Emulator, Service, TraceEntry};
 use standpipe_flow::hash::hash64;
-use standpipe_flow::{LeaseKey, Position, SequenceNumber};
+use standpipe_flow::{DestinationPosition, LeaseKey, Position, SequenceNumber};
 use standpipe_lease::{LeaseTable, Rows};
 use standpipe_worker::SharedMetrics;
 
@@ -51,12 +51,15 @@ impl Ledger {
         self.consumed.push((key, lines(body)));
     }
 
-    /// From now on the stream may drop what no row covers; what is only committed is covered while its uploads live.
-    pub fn may_expire(&mut self, rows: &Rows, uploads_gone: bool) {
+    /// From now on the stream may drop what no row covers; what is only committed is covered while its upload lives.
+    pub fn may_expire(&mut self, rows: &Rows, upload_gone: impl Fn(&str) -> bool) {
         for (id, (shard, sequence)) in self.placed.iter().enumerate() {
             let row = rows.get(&LeaseKey::new(shard.as_str()));
             let position = row.and_then(|row| row.destinations.values().next());
-            let at = position.map(|position| if uploads_gone { &position.at } else { position.reached() });
+            let gone = |position: &DestinationPosition| {
+                position.pending.as_ref().is_some_and(|pending| upload_gone(&pending.cid.to_string()))
+            };
+            let at = position.map(|position| if gone(position) { &position.at } else { position.reached() });
             let record = SequenceNumber::parse(sequence.as_str()).map(|sequence| Position::at(sequence, 0));
             if at.is_none_or(|at| record.is_ok_and(|record| record > *at)) {
                 self.expirable.insert(id);

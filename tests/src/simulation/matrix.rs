@@ -15,14 +15,14 @@ use super::moments::{Deed, Moments};
 pub enum Counted {
     /// This ring.
     Here,
+    /// The first ring, by this event.
+    FirstRing(&'static str),
     /// Not here, and why.
     Not(&'static str),
 }
 
-use Counted::{Here, Not};
+use Counted::{FirstRing, Here, Not};
 
-const BOTH_RINGS: &str = "first ring: its stores stage two outputs a commit";
-const JAVA: &str = "first ring: a Java worker moves the checkpoint there";
 const RESTORE: &str = "a table restored to an older time: start-up checks, tested there";
 
 /// Every row, what happens, and who counts it.
@@ -48,7 +48,7 @@ pub const ROWS: [(u8, &str, Counted); 45] = [
     (19, "as 18, and the object's consumer has deleted it", Here),
     (20, "upload aborted by others before the transaction", Here),
     (21, "upload aborted by others after the commit", Here),
-    (22, "as 21, and another output is visible", Not(BOTH_RINGS)),
+    (22, "as 21, and another output is visible", FirstRing("incidents")),
     (23, "abort meets an UploadPart", Here),
     (24, "If-None-Match conflicts on Complete", Not("cannot happen: the header is never sent")),
     (25, "fleet down beyond the retention, uploads alive", Here),
@@ -60,7 +60,7 @@ pub const ROWS: [(u8, &str, Counted); 45] = [
         "lease deleted with a commit pending",
         Not("refused by the clean-up's condition: tests of crates/lease/src/upkeep"),
     ),
-    (30, "Java takes over in mid-batch", Not(JAVA)),
+    (30, "Java takes over in mid-batch", FirstRing("checkpoints that Java moved")),
     (31, "everything drained, nothing to repeat", Here),
     (32, "a receipt of a newer version", Not("hands off (I13): tests of the protocol")),
     (33, "config changed in mid-batch", Here),
@@ -70,7 +70,7 @@ pub const ROWS: [(u8, &str, Counted); 45] = [
     (37, "lease table restored to an older time", Not(RESTORE)),
     (38, "wall clock wrong by up to an hour", Here),
     (39, "iterator expired in mid-shard", Here),
-    (40, "cut at an aggregate", Not("records are not aggregated in this ring yet: first ring")),
+    (40, "cut at an aggregate", FirstRing("commits that end with an aggregate")),
     (41, "start at LATEST, crash before the first commit", Here),
     (42, "a transform answers otherwise when asked again", Not("there are no transforms yet")),
     (50, "poison record", Not("there are no transforms yet that could crash")),
@@ -97,7 +97,23 @@ pub fn report(rows: &Rows) -> (String, Vec<u8>) {
                     unmet.push(row);
                 }
             }
+            FirstRing(_) => text += &format!("{row:4}        -  {what} (first ring)\n"),
             Not(why) => text += &format!("{row:4}        -  {what} ({why})\n"),
+        }
+    }
+    (text, unmet)
+}
+
+/// The table of the first ring, and the rows that were never met although they are its own.
+pub fn report_first_ring(events: &BTreeMap<String, u64>) -> (String, Vec<u8>) {
+    let mut text = String::from("failure matrix, rows of this ring (row, times met, what happens)\n");
+    let mut unmet = Vec::new();
+    for (row, what, counted) in ROWS {
+        let FirstRing(event) = counted else { continue };
+        let met = events.get(event).copied().unwrap_or_default();
+        text += &format!("{row:4} {met:8}  {what}\n");
+        if met == 0 {
+            unmet.push(row);
         }
     }
     (text, unmet)

@@ -146,6 +146,10 @@ impl World {
     }
 
     fn scale(&mut self, open: usize) {
+        if open * 2 <= OPEN_SHARDS_MAX && self.dice.percent(25) {
+            self.emulator.double_as_on_demand(STREAM).expect("the stream is there");
+            return self.note(Deed::Scale { from: open as u64, to: open as u64 * 2 });
+        }
         let grow = open * 2 <= OPEN_SHARDS_MAX && self.dice.percent(60);
         let target = if grow { self.dice.within(open as u64, open as u64 * 2) } else { (open as u64).div_ceil(2) };
         if target != open as u64 {

@@ -165,12 +165,14 @@ impl Kinesis {
         Ok(())
     }
 
-    /// Doubles an on-demand stream at once, as its load would.
+    /// Doubles a stream at once, as an on-demand stream is doubled by its load. Its mode stays what it was.
     pub(crate) fn double_named(&self, stream: &str) -> Result<(), KinesisError> {
         let stream = self.named(stream)?;
         let mut state = crate::trace::lock(&stream.state);
-        state.on_demand = true;
-        self.grow(&stream, &mut state)
+        let on_demand = std::mem::replace(&mut state.on_demand, true);
+        let grown = self.grow(&stream, &mut state);
+        state.on_demand = on_demand;
+        grown
     }
 
     /// Splits an open shard, in the middle where no key is given.
