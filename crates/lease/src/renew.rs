@@ -56,9 +56,11 @@ impl Heartbeats {
             HeartbeatMode::PerLease => self.renew_all(self.context.failover / BEATS_A_FAILOVER).await,
             HeartbeatMode::PerWorker => {
                 let mut beats = WorkerBeats::new(Arc::clone(&self.context), self.workers.clone());
+                // In this order: the same seed of a simulation gives the same requests.
                 tokio::select! {
-                    () = self.renew_all(CHECKPOINT_INTERVAL) => {}
+                    biased;
                     () = beats.run() => {}
+                    () = self.renew_all(CHECKPOINT_INTERVAL) => {}
                 }
             }
         }
