@@ -32,8 +32,8 @@ use crate::admin::Health;
 use crate::caught_up;
 use crate::errors::WorkerError;
 use crate::incarnation::{Identity, Incarnation};
-use crate::reader::Readers;
 use crate::quarantine::Quarantine;
+use crate::reader::Readers;
 use crate::shutdown;
 use crate::watchdog::{Verdict, Watchdog};
 
