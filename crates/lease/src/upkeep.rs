@@ -158,7 +158,7 @@ impl Audit {
                 1
             }
         };
-        times % SEEN_BEFORE_MENDED == 0
+        times.is_multiple_of(SEEN_BEFORE_MENDED)
     }
 
     /// The hole that is believed to be one.
