@@ -140,6 +140,8 @@ pub struct Delivery {
     pub metrics: Metrics,
     /// The pipeline's name.
     pub pipeline: String,
+    /// How long the stream keeps a record; zero when that is not known.
+    pub retention: Duration,
 }
 
 /// Batches that are staged or committed at once at one destination; more would only hold memory. Commits that are
@@ -228,6 +230,7 @@ impl Delivery {
                 random: self.random,
                 metrics: self.metrics,
                 error_turn: Arc::new(Semaphore::new(1)),
+                retention: self.retention,
             },
             budget: self.budget,
             fingerprint: self.fingerprint,

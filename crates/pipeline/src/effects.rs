@@ -12,7 +12,7 @@ use standpipe_flow::{
     LeaseRow, Output, Published, Random, Range, Receipt, Tenure,
 };
 use tokio::sync::Semaphore;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::failed;
 use crate::metrics::{At, Metrics};
@@ -37,6 +37,8 @@ pub(crate) struct Context {
     pub at: At,
     /// Held by the batch whose error objects are being staged.
     pub error_turn: Arc<Semaphore>,
+    /// How long the stream keeps a record; zero when that is not known.
+    pub retention: Duration,
 }
 
 /// Pauses between tries: exponential, with up to a quarter of jitter from the given randomness.
@@ -259,7 +261,10 @@ impl Context {
                 carriers.extend(row.filter(|row| carries(row, &receipt)));
             }
             match self.log.retract(&receipt, &carriers).await {
-                Ok(()) => break Answer::Retracted,
+                Ok(()) => {
+                    self.warn_if_expired(&receipt);
+                    break Answer::Retracted;
+                }
                 Err(CommitError::Refused { lease: None, .. }) => break Answer::Refused,
                 Err(CommitError::Conflict) => self.conflict_pause().await,
                 Err(error) => {
@@ -270,6 +275,19 @@ impl Context {
             }
         };
         Event::Answer { cid, run, answer }
+    }
+
+    /// Protocol 4.9, for what has to be read again because it was retracted: the position goes back to one that may have
+    /// no arrival time, but the receipt has that of its last record.
+    fn warn_if_expired(&self, receipt: &Receipt) {
+        let now = self.clock.wall();
+        for shard in receipt.shards.iter().filter(|_| !self.retention.is_zero()) {
+            let Some(arrival) = shard.arrival.filter(|arrival| now.since(*arrival) > self.retention) else { continue };
+            let at = At { destination: String::new(), ..self.at.clone() };
+            self.metrics.records_possibly_expired.get_or_create(&at).inc();
+            error!(shard = %shard.lease, last_arrived_ms = arrival.0, now_ms = now.0,
+                "a commit that was lost is older than the stream keeps records: some may be lost");
+        }
     }
 
     /// Adopts a Java worker's progress; a refusal that shows our own write is a yes.

@@ -336,6 +336,7 @@ impl Base<'_> {
             version: self.options.version.clone(),
             metrics: self.platform.metrics.pipeline.clone(),
             pipeline: self.pipeline.name.clone(),
+            retention: self.stream.retention,
         }
     }
 }

@@ -81,6 +81,7 @@ impl Process {
             version: "simulation".into(),
             metrics: common.metrics.clone(),
             pipeline: "sim".into(),
+            retention: Duration::ZERO,
         };
         let (notices, notices_in) = mpsc::unbounded_channel();
         let (chunks, chunks_in) = mpsc::channel(4);

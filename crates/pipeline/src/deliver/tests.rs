@@ -130,6 +130,7 @@ impl Scene {
             version: String::new(),
             metrics: metrics.clone(),
             pipeline: "test".into(),
+            retention: Duration::ZERO,
         };
         let mut running = JoinSet::new();
         running.spawn(delivery.run(notices_in, chunks_in, orders_out));
