@@ -280,12 +280,17 @@ impl World {
         }
         // What is on its way arrives.
         sleep(Duration::from_secs(15)).await;
-        if let Ok(rows) = self.table("observer").scan().await {
-            let aborted = |cid: &str| {
-                self.moments.deeds.iter().any(|(_, deed)| matches!(deed, Deed::Abort(key) if key.contains(cid)))
-            };
-            self.ledger.may_expire(&rows, |cid| uploads_gone || aborted(cid));
-        }
+        let table = self.table("observer");
+        let rows = loop {
+            match table.scan().await {
+                Ok(rows) => break rows,
+                Err(_) => sleep(Duration::from_secs(1)).await,
+            }
+        };
+        let aborted = |cid: &str| {
+            self.moments.deeds.iter().any(|(_, deed)| matches!(deed, Deed::Abort(key) if key.contains(cid)))
+        };
+        self.ledger.may_expire(&rows, |cid| uploads_gone || aborted(cid));
         self.note(Deed::FleetDown { uploads_gone });
         if uploads_gone {
             self.abort_all_uploads();
