@@ -49,6 +49,7 @@ impl World {
             heartbeats: None,
             metrics: SharedMetrics::new(),
         };
+        #[allow(clippy::disallowed_methods)] // a worker process of the test
         tokio::spawn(async move {
             let options = Options { version: "test".into(), ..Options::default() };
             standpipe_worker::run(&config, &options, platform, CancellationToken::new()).await.map(|_| ())

@@ -90,6 +90,7 @@ fn main() -> ExitCode {
     let (outcomes, all) = mpsc::channel();
     for _ in 0..asked.jobs {
         let (seeds, outcomes) = (Arc::clone(&seeds), outcomes.clone());
+        #[allow(clippy::disallowed_methods)] // a thread of the program that runs the seeds
         std::thread::spawn(move || {
             let next = || seeds.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             while let Some(seed) = next() {

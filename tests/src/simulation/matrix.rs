@@ -277,8 +277,8 @@ impl<'a> Story<'a> {
 
     /// Who wrote a lease last before an instant, if that was within a failover.
     fn holder(&self, lease: &str, at: u64) -> Option<&str> {
-        let updates = self.leases.get(lease)?.iter().filter(|seen| seen.effect() && seen.acted <= at);
-        updates.last().filter(|seen| seen.acted + self.failover >= at).map(|seen| seen.who)
+        let mut updates = self.leases.get(lease)?.iter().filter(|seen| seen.effect() && seen.acted <= at);
+        updates.next_back().filter(|seen| seen.acted + self.failover >= at).map(|seen| seen.who)
     }
 
     /// Whether somebody else wrote one of the leases between two instants.
