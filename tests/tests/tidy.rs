@@ -146,7 +146,7 @@ fn links_in_the_documents_lead_somewhere() {
 fn every_behaviour_of_the_kcl_has_a_test_that_exists_or_a_reason() {
     let page = fs::read_to_string(root().join("docs/reference/kcl-behaviours.md")).expect("the page");
     let tests: String = files(".rs").into_iter().map(|(_, text)| text).collect();
-    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with(|first| first == '|')).collect();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with('|')).collect();
     let mut found = Vec::new();
     for number in 1..=76 {
         let Some(row) = rows.iter().find(|row| row.starts_with(&format!("| {number} |"))) else {

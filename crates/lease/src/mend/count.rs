@@ -11,6 +11,7 @@ use standpipe_flow::{CommitError, DestinationId, Generation, LeaseKey, Millis, P
 use super::{Mend, MendError};
 use crate::client::classify;
 use crate::commits::CommitTable;
+use crate::kcl::Item;
 use crate::receipts;
 
 /// Pages of 1 MB that are read at most, so that the question never costs more than some cents.
@@ -150,16 +151,15 @@ impl Mend {
     }
 }
 
-type Key = std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>;
-
 struct ReceiptPage {
     receipts: Vec<Delivered>,
-    next: Option<Key>,
+    next: Option<Item>,
 }
 
 impl CommitTable {
     /// One page of the commit table. What is no receipt (pins) is passed over.
-    async fn page(&self, from: Option<Key>) -> Result<ReceiptPage, CommitError> {
+    async fn page(&self, from: Option<Item>) -> Result<ReceiptPage, CommitError> {
+        let from = from.map(|key| key.into_iter().collect());
         let request = self.dynamo.patient.scan().table_name(&self.table).set_exclusive_start_key(from);
         let page = request.send().await.map_err(|error| classify(&error))?;
         let mut receipts = Vec::new();
@@ -170,6 +170,7 @@ impl CommitTable {
                 receipts.push(Delivered { destination, shards, records });
             }
         }
-        Ok(ReceiptPage { receipts, next: page.last_evaluated_key.filter(|key| !key.is_empty()) })
+        let next = page.last_evaluated_key.filter(|key| !key.is_empty());
+        Ok(ReceiptPage { receipts, next: next.map(|key| key.into_iter().collect()) })
     }
 }

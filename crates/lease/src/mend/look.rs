@@ -104,11 +104,11 @@ impl Mend {
     pub async fn list(&self, span: Duration) -> Result<Listing, MendError> {
         let look = self.look(span).await?;
         let mut receipts = BTreeMap::new();
-        let pending = look.rows.leases.values().flat_map(|row| row.destinations.values());
-        for cid in pending.filter_map(|position| position.pending.as_ref()).map(|pending| pending.cid) {
-            if !receipts.contains_key(&cid) {
-                receipts.insert(cid, self.receipt(cid).await?);
-            }
+        let positions = look.rows.leases.values().flat_map(|row| row.destinations.values());
+        let pending = positions.filter_map(|position| position.pending.as_ref());
+        let cids: BTreeSet<CommitId> = pending.map(|pending| pending.cid).collect();
+        for cid in cids {
+            receipts.insert(cid, self.receipt(cid).await?);
         }
         Ok(Listing { look, receipts, now: self.clock.wall() })
     }
