@@ -131,7 +131,7 @@ pipelines:
     on_destination_failure: stop
     retired: [old]
   two:
-    source: { kinesis: { stream: s, start: latest } }
+    source: { kinesis: { stream: s, start: latest, read: { enhanced_fan_out: { consumer: mine } } } }
     destinations: [{ s3: { bucket: bucket, format: parquet, schema: { columns: id bigint } } }]
 ";
     let config = good(everything);

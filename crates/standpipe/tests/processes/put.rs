@@ -32,6 +32,7 @@ fn lines_that_were_packed_are_delivered_one_by_one() {
 fn refuses_everybody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
+    #[expect(clippy::disallowed_methods, reason = "a server beside the program under test")]
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
