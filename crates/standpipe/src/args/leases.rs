@@ -91,7 +91,7 @@ pub struct Reset {
     /// Where to: trim_horizon, latest, a time such as 2026-01-31T12:00:00Z, -6h, or a sequence number (the record after it)
     #[arg(long, value_name = "PLACE", env = "STANDPIPE_TO", required = true, allow_hyphen_values = true, value_parser = place)]
     pub to: Place,
-    /// The lease; may be given more than once
+    /// The lease; may be given more than once [default: every lease, with --all]
     #[arg(long = "lease", value_name = "SHARD", env = "STANDPIPE_LEASE", value_delimiter = ',', required_unless_present = "all", value_parser = lease)]
     pub leases: Vec<LeaseKey>,
     /// Every lease [default: those named by --lease]
