@@ -264,7 +264,7 @@ pub(crate) struct KinesisFile {
     /// one. They are counted either way. The KPL writes such a record a second time, and the KCL drops it with its whole
     /// aggregate; other producers write it once, and dropping loses it. Default deliver.
     #[schemars(extend("default" = "deliver"))]
-    pub(crate) out_of_range: Option<OutOfRange>,
+    pub(crate) out_of_range: Option<Located<OutOfRange>>,
 }
 
 /// How records are read from a stream: a word, or a word with its settings.

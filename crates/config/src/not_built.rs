@@ -46,6 +46,10 @@ const WORDS: &[(&str, &str)] = &[
     ("application_name", "a KCL application's name is `lease.table`"),
     ("checkpoint_table", "it is `lease.table`"),
     ("lease_table", "it is `lease.table`"),
+    ("heartbeat", "it is `lease.heartbeat`"),
+    ("failover", "it is `lease.failover`"),
+    ("enhanced_fan_out", "it goes under `read`: `source.kinesis.read: { enhanced_fan_out: { consumer: NAME } }`"),
+    ("polling", "it is a word: `read: polling`"),
     ("iterator_type", "it is `source.kinesis.start`: trim_horizon, latest, a time, or a span such as -6h"),
     ("starting_position", "it is `source.kinesis.start`: trim_horizon, latest, a time, or a span such as -6h"),
     ("buffering_hints", "it is `buffer: { size: 5MiB, interval: 300s }`"),
@@ -64,6 +68,9 @@ const WORDS: &[(&str, &str)] = &[
 pub(crate) fn advice(pattern: &str, word: &str) -> Option<String> {
     if let Some((_, advice)) = WORDS.iter().find(|(known, _)| *known == word) {
         return Some((*advice).to_owned());
+    }
+    if pattern.ends_with(".deaggregate") && matches!(word, "true" | "yes" | "on") {
+        return Some("did you mean `kpl`?".to_owned());
     }
     let elsewhere = TABLE.iter().find(|(place, names)| *place != pattern && names.contains(&word));
     elsewhere.map(|(place, _)| format!("`{word}` belongs to `{place}`, and is not built yet"))

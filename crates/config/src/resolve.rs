@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use standpipe_flow::DestinationId;
 
-use crate::config::{Aws, CONSUMER_DEFAULT, Config, Kinesis, Lease, Logs, Pipeline, ReadMode, Stream, Worker};
+use crate::config::{
+    Aws, CONSUMER_DEFAULT, Config, Deaggregate, Kinesis, Lease, Logs, OutOfRange, Pipeline, ReadMode, Stream, Worker,
+};
 use crate::decode::Located;
 use crate::errors::Finding;
 use crate::file::{AwsFile, File, HttpFile, KinesisFile, LeaseFile, PipelineFile, ReadFile, SourceFile, WorkerFile};
@@ -239,6 +241,16 @@ impl Resolver<'_> {
         let stream = self.text(&format!("{path}.stream"), &file.stream, "a stream", names::stream);
         let start = self.text(&format!("{path}.start"), &file.start, "a start", units::parse_start);
         let poll = file.poll.and_then(|text| self.duration(&format!("{path}.poll"), &text, &limits::POLL));
+        let out_of_range = file.out_of_range.map(|located| {
+            if located.value == OutOfRange::Drop && file.deaggregate == Some(Deaggregate::None) {
+                let path = format!("{path}.out_of_range");
+                let finding =
+                    Finding::new(located.at, &path, "`out_of_range: drop` does nothing with `deaggregate: none`");
+                let hint = "only the user records of aggregates that are taken apart can be out of range".to_owned();
+                self.findings.push(finding.label("nothing is dropped").hint(hint).warning());
+            }
+            located.value
+        });
         let nameless = || Stream { name: String::new(), arn: None, region: None, account: None };
         Kinesis {
             stream: stream.unwrap_or_else(nameless),
@@ -246,7 +258,7 @@ impl Resolver<'_> {
             read: file.read.map_or(ReadMode::Auto, |read| self.read(&format!("{path}.read"), read.value)),
             poll: poll.unwrap_or(limits::POLL_DEFAULT),
             deaggregate: file.deaggregate.unwrap_or_default(),
-            out_of_range: file.out_of_range.unwrap_or_default(),
+            out_of_range: out_of_range.unwrap_or_default(),
         }
     }
 

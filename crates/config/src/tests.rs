@@ -42,6 +42,17 @@ fn a_stream_is_read_by_a_consumer_with_a_name() {
 }
 
 #[test]
+fn dropping_what_is_out_of_range_is_said_to_do_nothing_where_nothing_is_taken_apart() {
+    let with = |deaggregate: &str| {
+        let keys = ["start: trim_horizon", &format!("deaggregate: {deaggregate}"), "out_of_range: drop"];
+        good(&SMALLEST.replace("start: trim_horizon", &keys.join("\n        "))).warnings
+    };
+    assert!(with("kpl").is_none());
+    let warnings = with("none").expect("a warning");
+    assert_eq!(warnings.errors[0].path, "pipelines.orders.source.kinesis.out_of_range");
+}
+
+#[test]
 fn the_smallest_file_gets_every_default() {
     let config = good(SMALLEST);
     assert_eq!(config.worker.id, None);

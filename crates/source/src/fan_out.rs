@@ -249,7 +249,8 @@ impl FanOut {
         let now = self.now();
         self.subscription = None;
         self.turns.failed(now, failure.kind, self.stream.random());
-        self.watch.reconnects(if failure.kind == Kind::InUse { "in_use" } else { why });
+        let why = if failure.kind == Kind::InUse { "in_use" } else { why };
+        self.watch.reconnects(why);
         if self.turns.way(now) == Way::Polling {
             warn!(shard = %self.from.shard, why, error = failure.cause, "no subscription, polling meanwhile");
             return Ok(());
@@ -267,11 +268,12 @@ impl Drop for FanOut {
     }
 }
 
-/// Whether a continuation lies at or behind what was taken.
+/// Whether a continuation lies behind what was taken. At the same number the reader knows better: it may be within the
+/// aggregate of that number.
 fn is_behind(continuation: &SequenceNumber, taken: &Position) -> bool {
     match taken {
         Position::TrimHorizon => true,
-        Position::At { sequence, .. } => continuation >= sequence,
+        Position::At { sequence, .. } => continuation > sequence,
         Position::ShardEnd => false,
     }
 }

@@ -1,7 +1,7 @@
 //! The log: lines on stderr, JSON when stderr is no terminal.
 //!
 //! Which lines is said by `STANDPIPE_LOG`, or else `RUST_LOG`: `debug`, `standpipe_worker=debug,warn`, ...; without
-//! them it is `info` of Standpipe and `warn` of everything else.
+//! them it is `info` of Standpipe and `warn` of everything else, but for what tells its errors as dumps of its own state.
 //! Never: record content, or a secret.
 
 #[cfg(feature = "emulator")]
@@ -27,7 +27,8 @@ const BODIES: [&str; 6] = [
     "hyper_util",
 ];
 
-const DEFAULT: &str = "warn,standpipe=info";
+/// `aws_config` warns of each try to have credentials, with whole answers; the request that failed says it in a line.
+const DEFAULT: &str = "warn,standpipe=info,aws_config=error";
 
 /// Whether stderr holds JSON, so that everything else on it must be JSON as well.
 static JSON: AtomicBool = AtomicBool::new(false);

@@ -71,7 +71,11 @@ pub async fn run(
     {
         return Err(WorkerError::Findings(format!("there is no pipeline {unknown:?} in the config")));
     }
-    platform::check_identity(&platform.sdk).await?;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(Ending::Drained),
+        known = platform::check_identity(&platform.sdk) => known?,
+    }
     let budget = Budget::new(config.worker.memory_bytes.unwrap_or_else(platform::default_memory_bytes));
     platform.metrics.memory_budget_bytes.set(i64::try_from(budget.total_bytes()).unwrap_or(i64::MAX));
     let worker_id = worker_id(config, &platform);

@@ -21,6 +21,10 @@ use tracing::warn;
 use crate::errors::WorkerError;
 use crate::metrics::SharedMetrics;
 
+/// Between tries of whoever gives credentials and does not, and how many more there are: about 20 s.
+const CREDENTIALS_AGAIN: Duration = Duration::from_secs(2);
+const CREDENTIALS_TRIES: u32 = 10;
+
 /// What a worker runs on.
 #[derive(Clone, Debug)]
 pub struct Platform {
@@ -73,17 +77,32 @@ pub(crate) async fn check_identity(sdk: &SdkConfig) -> Result<(), WorkerError> {
     let Some(provider) = sdk.credentials_provider() else {
         return Err(WorkerError::Permission(without.into()));
     };
-    match provider.provide_credentials().await {
-        Ok(_) => Ok(()),
-        Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
-            Err(WorkerError::Permission(format!("{without}: {error}")))
+    let mut tries = 0;
+    loop {
+        let error = match provider.provide_credentials().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let nobody = matches!(error, CredentialsError::CredentialsNotLoaded(_));
+        let cause = causes(&error);
+        if nobody || tries == CREDENTIALS_TRIES {
+            return Err(WorkerError::Permission(format!("{without}: {cause}")));
         }
-        // Whoever gives them may be back in a moment; every request asks again.
-        Err(error) => {
-            warn!(%error, "credentials could not be had yet");
-            Ok(())
+        // Whoever gives them may be back in a moment. Told once: every try would say the same.
+        if tries == 0 {
+            warn!(error = cause, "credentials could not be had yet, will be asked for again");
         }
+        tries += 1;
+        tokio::time::sleep(CREDENTIALS_AGAIN).await;
     }
+}
+
+/// An error and what is behind it, in a line. The SDK's own text of an error is its outermost half-sentence.
+fn causes(error: &dyn std::error::Error) -> String {
+    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let mut texts: Vec<String> = texts.collect();
+    texts.dedup();
+    texts.join(": ")
 }
 
 /// One service's configuration: its endpoint and region where the config names them.
@@ -194,6 +213,32 @@ mod tests {
         fn load_config(&self, _: ServiceConfigKey<'_>) -> Option<String> {
             Some("http://from-the-environment".into())
         }
+    }
+
+    /// Is asked for credentials and cannot be reached.
+    #[derive(Debug, Default, Clone)]
+    struct Broken(Arc<std::sync::atomic::AtomicU32>);
+
+    impl ProvideCredentials for Broken {
+        fn provide_credentials<'a>(&'a self) -> aws_credential_types::provider::future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let error = CredentialsError::provider_error("IMDS is disabled");
+            aws_credential_types::provider::future::ProvideCredentials::ready(Err(error))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_credentials_is_asked_again_and_what_to_set_is_said_if_that_does_not_help() {
+        let broken = Broken::default();
+        let sdk = SdkConfig::builder()
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(SharedCredentialsProvider::new(broken.clone()));
+        let said = check_identity(&sdk.build()).await.expect_err("no credentials").to_string();
+        assert!(said.contains("AWS_ACCESS_KEY_ID") && said.contains("IMDS is disabled"), "{said}");
+        assert_eq!(broken.0.load(std::sync::atomic::Ordering::Relaxed), CREDENTIALS_TRIES + 1);
     }
 
     #[tokio::test]

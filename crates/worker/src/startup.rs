@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_config::config::{self, Config, StartPosition};
-use standpipe_flow::{DeliveryError, Millis, WorkerId};
+use standpipe_flow::{DeliveryError, DestinationId, Millis, WorkerId};
 use standpipe_lease::renew::Heartbeats;
-use standpipe_lease::{LeaseSettings, Leases, Seams, StartError, StreamIdentity};
+use standpipe_lease::{LeaseSettings, Leases, LostReason, Seams, StartError, StreamIdentity};
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::deliver::Delivery;
-use standpipe_pipeline::metrics::At;
+use standpipe_pipeline::invariant::Invariant;
+use standpipe_pipeline::metrics::{At, Metrics};
 use standpipe_pipeline::shard::{Progress, ReadContext};
 use standpipe_source::StreamError;
 use tokio::sync::mpsc;
@@ -162,6 +163,25 @@ fn start_position(start: StartPosition, now: Millis) -> standpipe_lease::StartPo
     }
 }
 
+/// What alarms look at is there from the start: a counter that appears with its first event has no rate for it.
+fn begin_at_zero(metrics: &Metrics, at: &At, destination: &DestinationId) {
+    drop(metrics.records_possibly_expired.get_or_create(at));
+    drop(metrics.leases_held.get_or_create(at));
+    ["stuck", "died"].iter().for_each(|why| drop(metrics.read_restarts.get_or_create(&at.why(why))));
+    let lost =
+        [LostReason::Deadline, LostReason::Taken, LostReason::CheckpointMoved, LostReason::Reset, LostReason::Gone];
+    for why in lost {
+        drop(metrics.lease_lost.get_or_create(&at.why(&why.to_string())));
+    }
+    let at = At { destination: destination.to_string(), ..at.clone() };
+    for broken in [Invariant::I9, Invariant::I15] {
+        drop(metrics.invariant_violations.get_or_create(&at.why(broken.id())));
+    }
+    for found in ["nothing", "committed", "done", "found_retracted", "retracted", "recognised", "adopted"] {
+        drop(metrics.recoveries.get_or_create(&at.why(found)));
+    }
+}
+
 /// A task on other threads that ends when this is dropped.
 struct Running(JoinHandle<()>);
 
@@ -263,9 +283,7 @@ impl Base<'_> {
         }
         let metrics = self.platform.metrics.pipeline.clone();
         let at = At { pipeline: self.pipeline.name.clone(), destination: String::new() };
-        drop(metrics.records_possibly_expired.get_or_create(&at));
-        drop(metrics.leases_held.get_or_create(&at));
-        ["stuck", "died"].iter().for_each(|why| drop(metrics.read_restarts.get_or_create(&at.why(why))));
+        begin_at_zero(&metrics, &at, &one.id);
         let context = ReadContext {
             budget: self.shared.budget.clone(),
             progress: Arc::new(Progress::default()),

@@ -27,6 +27,7 @@ pub const CREDENTIAL: &str = "standpipe";
 struct Environment {
     aws_endpoint_url: String,
     aws_region: &'static str,
+    aws_default_region: &'static str,
     aws_access_key_id: &'static str,
     aws_secret_access_key: &'static str,
 }
@@ -61,6 +62,7 @@ fn announce(url: &str, output: Output) -> Result<()> {
     let environment = Environment {
         aws_endpoint_url: url.to_owned(),
         aws_region: REGION,
+        aws_default_region: REGION,
         aws_access_key_id: CREDENTIAL,
         aws_secret_access_key: CREDENTIAL,
     };
@@ -69,6 +71,7 @@ fn announce(url: &str, output: Output) -> Result<()> {
         Output::Human => Ok(terminal::out(&format!(
             "export AWS_ENDPOINT_URL={url}\n\
              export AWS_REGION={REGION}\n\
+             export AWS_DEFAULT_REGION={REGION}\n\
              export AWS_ACCESS_KEY_ID={CREDENTIAL}\n\
              export AWS_SECRET_ACCESS_KEY={CREDENTIAL}\n\
              ready\n"

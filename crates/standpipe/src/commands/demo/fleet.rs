@@ -188,6 +188,15 @@ fn owner(row: &LeaseRow) -> Option<&str> {
     Some(name.filter(|(_, suffix)| suffix.starts_with('-')).map_or(id, |(name, _)| name))
 }
 
+/// Shards by their numbers, for people: `shard 0`, `shards 0, 1 and 2`.
+pub fn listed(numbers: &[String]) -> String {
+    match numbers {
+        [] => "no shard".to_owned(),
+        [one] => format!("shard {one}"),
+        [first @ .., last] => format!("shards {} and {last}", first.join(", ")),
+    }
+}
+
 /// The number at the end of a shard's id, for people.
 pub fn short(shard: &str) -> String {
     shard

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::count::Live;
 use super::display::{Display, Moment};
-use super::fleet::{Fleet, Leases, short};
+use super::fleet::{Fleet, Leases, listed, short};
 use super::producer::{Produced, Progress, produce};
 use super::report::cpu_time;
 use super::scene::{STREAM, Scene};
@@ -178,8 +178,8 @@ impl<'a> Play<'a> {
         // If none of the others holds a lease yet, it waits until one does: there would be nothing to take over.
         let Some(name) = self.fleet.as_mut().and_then(|fleet| fleet.kill(leases)) else { return };
         let lost = leases.of(&name);
-        let shards = lost.iter().map(|key| short(key.as_str())).collect::<Vec<_>>().join(" and ");
-        self.display.event(elapsed, &format!("{name} was killed while it held shard {shards}"));
+        let shards = listed(&lost.iter().map(|key| short(key.as_str())).collect::<Vec<_>>());
+        self.display.event(elapsed, &format!("{name} was killed while it held {shards}"));
         self.killed = Some(Killed { name, lost, taken: BTreeSet::new() });
     }
 
