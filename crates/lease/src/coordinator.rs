@@ -232,7 +232,9 @@ impl Coordinator {
         let observed = self.observe(&mut rows);
         let rows = Arc::new(rows);
         let before = self.rows.send_replace(Arc::clone(&rows));
-        for (lease, error) in rows.unreadable.iter().filter(|(lease, _)| !before.unreadable.contains_key(*lease)) {
+        let pinned = |lease| rows.unpinned.get(lease).is_some_and(|row| self.context.start.may_pin(row));
+        let new = |lease| !before.unreadable.contains_key(lease) && !pinned(lease);
+        for (lease, error) in rows.unreadable.iter().filter(|(lease, _)| new(lease)) {
             warn!(shard = %lease, %error, "a lease is left alone");
         }
         if self.state.take_no_more {

@@ -34,11 +34,26 @@ impl Look {
 
     /// A lease of that key, or why it cannot be worked with.
     pub fn lease(&self, key: &LeaseKey) -> Result<&LeaseRow, MendError> {
+        if self.rows.unpinned.contains_key(key) {
+            return Err(MendError::refused(format!(
+                "lease {key} has no position yet: it begins where the config's start says, once it is free"
+            )));
+        }
         if let Some(reason) = self.rows.unreadable.get(key) {
             return Err(MendError::refused(reason.to_string()));
         }
-        let row = self.rows.get(key).ok_or_else(|| MendError::refused(format!("there is no lease {key}")))?;
+        let row = self.rows.get(key).ok_or_else(|| MendError::refused(no_lease(key, &self.rows)))?;
         if row.version_known() { Ok(row) } else { Err(super::unknown_form(row)) }
+    }
+
+    /// Every lease that a worker may take, now or later: those without a position, too, which read as if they began at
+    /// the oldest record.
+    pub fn leases(&self) -> impl Iterator<Item = &LeaseRow> {
+        every(&self.rows)
+    }
+
+    fn owned(&self, key: &LeaseKey) -> bool {
+        one(&self.rows, key).is_some_and(|row| row.owner.is_some())
     }
 }
 
@@ -84,11 +99,12 @@ impl Mend {
             let beats_moved = |owner: &WorkerId| beats.get(owner) != first_beats.get(owner);
             let moved = |row: &&LeaseRow| {
                 let by_worker = by_worker(row) && row.owner.as_ref().is_some_and(beats_moved);
-                by_worker || first.get(&row.key).is_none_or(|before| before.counter != row.counter)
+                by_worker || one(&first, &row.key).is_none_or(|before| before.counter != row.counter)
             };
-            let moving = look.rows.leases.values().filter(|row| row.owner.is_some()).filter(moved);
-            look.moving.extend(moving.map(|row| row.key.clone()));
-            look.moving.retain(|key| look.rows.get(key).is_some_and(|row| row.owner.is_some()));
+            let moving = look.leases().filter(|row| row.owner.is_some()).filter(moved);
+            let moving: Vec<LeaseKey> = moving.map(|row| row.key.clone()).collect();
+            look.moving.extend(moving);
+            look.moving = look.moving.iter().filter(|key| look.owned(key)).cloned().collect();
         }
     }
 
@@ -127,6 +143,29 @@ impl Mend {
 
 impl Look {
     fn all_known(&self) -> bool {
-        self.rows.leases.values().all(|row| row.owner.is_none() || row.ended() || self.moving.contains(&row.key))
+        self.leases().all(|row| row.owner.is_none() || row.ended() || self.moving.contains(&row.key))
+    }
+}
+
+fn every(rows: &Rows) -> impl Iterator<Item = &LeaseRow> {
+    rows.leases.values().chain(rows.unpinned.values().map(|unpinned| &unpinned.row))
+}
+
+fn one<'a>(rows: &'a Rows, key: &LeaseKey) -> Option<&'a LeaseRow> {
+    rows.get(key).or_else(|| rows.unpinned.get(key).map(|unpinned| &unpinned.row))
+}
+
+/// That there is no such lease, and which may be meant. `1` is how people call `shardId-000000000001`.
+fn no_lease(key: &LeaseKey, rows: &Rows) -> String {
+    let written = key.as_str();
+    let number = written.strip_prefix("shardId-").unwrap_or(written);
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let whole = if digits { format!("shardId-{number:0>12}") } else { written.to_owned() };
+    let there = rows.leases.keys().chain(rows.unreadable.keys());
+    let near = there.map(|lease| (strsim::osa_distance(&whole, lease.as_str()), lease));
+    let near = near.filter(|(edits, lease)| *edits <= lease.as_str().len() / 3).min();
+    match near {
+        Some((_, lease)) => format!("there is no lease {key}; did you mean {lease}?"),
+        None => format!("there is no lease {key}"),
     }
 }

@@ -51,7 +51,7 @@ pub struct Wanted<'a> {
     pub destination: Option<&'a DestinationId>,
     /// Where to.
     pub to: &'a To,
-    /// Although workers hold them.
+    /// Although workers hold them; a plan that is only shown may be made beside them, too.
     pub force: bool,
 }
 
@@ -81,8 +81,12 @@ pub struct LeaseReset {
     pub to: Position,
     /// The instant that TRIM_HORIZON means.
     pub start: Option<Millis>,
+    /// Whether its owner is not known to be dead.
+    pub held: bool,
     /// Which way each position moves.
     pub moves: BTreeMap<DestinationId, Moves>,
+    /// Those of the destinations that are retired. Their positions move, too, but nothing is delivered there.
+    pub retired: BTreeSet<DestinationId>,
     /// Commits that are brought to their end first.
     pub pending: BTreeSet<CommitId>,
 }
@@ -116,23 +120,22 @@ impl Mend {
         let mut areas = Vec::new();
         for key in chosen {
             match look.lease(&key).and_then(|row| fitting(row, wanted).map(|()| row)) {
-                Ok(row) => plan.leases.push(plan_lease(row, wanted, &mut areas)),
+                Ok(row) => {
+                    let held = row.owner.is_some() && !look.expired(row, self.failover);
+                    plan.leases.push(LeaseReset { held, ..plan_lease(row, wanted, &mut areas) });
+                }
                 Err(error) if wanted.leases.is_some() => return Err(error),
                 Err(error) => drop(plan.left.insert(key, error.to_string())),
             }
         }
-        let held = |reset: &&LeaseReset| {
-            reset.owner.is_some() && look.rows.get(&reset.lease).is_none_or(|row| !look.expired(row, self.failover))
-        };
-        if let Some(held) = plan.leases.iter().find(held).filter(|_| !wanted.force) {
+        if let Some(held) = plan.leases.iter().find(|reset| reset.held && !wanted.force) {
             let owner = held.owner.as_ref().map(ToString::to_string).unwrap_or_default();
             return Err(MendError::refused(format!(
                 "lease {} is held by {owner}: stop the workers first, or add --force, which takes the leases from them",
                 held.lease
             )));
         }
-        let back = plan.leases.iter().flat_map(|reset| reset.moves.values());
-        if back.into_iter().any(|moves| matches!(moves, Moves::Back | Moves::Unclear)) {
+        if !areas.is_empty() {
             let (delivered, complete) = self.delivered().await?;
             plan.repeats = count(&delivered, &areas, complete);
         } else {
@@ -202,7 +205,7 @@ fn plan_lease(row: &LeaseRow, wanted: &Wanted<'_>, areas: &mut Vec<Area>) -> Lea
         }
         let way = way(row, position, wanted.to);
         moves.insert(id.clone(), way);
-        if matches!(way, Moves::Back | Moves::Unclear) {
+        if matches!(way, Moves::Back | Moves::Unclear) && !row.off.contains(id) {
             areas.push(Area {
                 lease: row.key.clone(),
                 destination: id.clone(),
@@ -218,9 +221,11 @@ fn plan_lease(row: &LeaseRow, wanted: &Wanted<'_>, areas: &mut Vec<Area>) -> Lea
     LeaseReset {
         lease: row.key.clone(),
         owner: row.owner.clone(),
+        held: row.owner.is_some(),
         destination: wanted.destination.cloned(),
         to: wanted.to.position(),
         start: wanted.to.start(),
+        retired: row.off.iter().filter(|id| moves.contains_key(*id)).cloned().collect(),
         moves,
         pending,
     }

@@ -236,6 +236,7 @@ async fn a_reset_is_refused_while_a_worker_is_alive_and_can_be_forced() {
     worker.taken().await;
     let refused = cause(fixture.plan(&To::Horizon, false).await);
     assert!(refused.contains("held by alive") && refused.contains("--force"), "{refused}");
+    assert!(fixture.plan(&To::Horizon, true).await.expect("a plan to be shown").leases[0].held);
     let plan = fixture.plan(&To::Latest(MORNING), true).await.expect("forced");
     let row = fixture.mend.reset(&plan.leases[0]).await.expect("reset");
     assert_eq!((row.owner, row.generation, row.start), (None, Generation(1), Some(MORNING)));
@@ -413,6 +414,57 @@ async fn the_list_shows_every_receipt_and_which_owners_are_alive() {
     assert!(listing.look.moving.is_empty());
     assert!(matches!(&listing.receipts[&cid(1)], ReceiptSeen::There(receipt) if receipt.records == 100));
     assert_eq!(listing.receipts[&cid(7)], ReceiptSeen::Missing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_without_a_position_has_an_owner_who_is_alive_or_not() {
+    let fixture = Fixture::new(0).await;
+    let java = |n: u64, counter: u64, checkpoint: &str| {
+        let owner = Some(WorkerId::new("java"));
+        let mut item = crate::kcl::encode(&LeaseRow { owner, counter, ..LeaseRow::new(lease(n)) });
+        item.insert("checkpoint".to_owned(), crate::kcl::text(checkpoint));
+        item
+    };
+    fixture.world.put(java(0, 3, "LATEST")).await;
+    fixture.world.put(java(1, 3, "AT_TIMESTAMP")).await;
+    let renews = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        fixture.world.put(java(0, 4, "LATEST")).await;
+    };
+    let (look, ()) = tokio::join!(fixture.look(), renews);
+    assert_eq!(look.leases().map(|row| row.key.clone()).collect::<Vec<_>>(), [lease(0), lease(1)]);
+    assert!(look.leases().all(|row| row.owner == Some(WorkerId::new("java"))));
+    assert_eq!(look.moving, BTreeSet::from([lease(0)]), "the other stands still");
+    let refused = cause(look.lease(&lease(1)).map(|row| row.key.clone()));
+    assert!(refused.contains("begins where the config's start says"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_not_there_is_answered_with_the_nearest() {
+    let fixture = Fixture::new(2).await;
+    let look = fixture.look().await;
+    for (written, meant) in [("1", lease(1)), ("shardId-1", lease(1)), ("shardid-000000000000", lease(0))] {
+        let refused = cause(look.lease(&LeaseKey::new(written)).map(|row| row.key.clone()));
+        assert_eq!(refused, format!("there is no lease {written}; did you mean {meant}?"));
+    }
+    let refused = cause(look.lease(&LeaseKey::new("orders")).map(|row| row.key.clone()));
+    assert_eq!(refused, "there is no lease orders");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retired_destination_goes_along_and_repeats_nothing() {
+    let fixture = Fixture::new(1).await;
+    let mut row = fixture.row(0).await;
+    let old = DestinationId::new("old");
+    row.destinations.insert(lake(), DestinationPosition::finalized(HORIZON, None));
+    row.destinations.insert(old.clone(), DestinationPosition::finalized(at(9), None));
+    row.off.insert(old.clone());
+    fixture.world.put_row(&row).await;
+    let plan = fixture.plan(&To::Horizon, true).await.expect("a plan");
+    assert_eq!(plan.leases[0].retired, BTreeSet::from([old.clone()]));
+    assert_eq!((plan.leases[0].moves[&old], plan.repeats.at_most), (Moves::Back, Some(0)));
+    let row = fixture.mend.reset(&plan.leases[0]).await.expect("reset");
+    assert_eq!(row.destinations[&old].at, HORIZON);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
-use standpipe_flow::{DestinationId, DestinationPosition, LeaseRow, PendingMode, Position};
+use standpipe_flow::{DestinationId, DestinationPosition, LeaseKey, LeaseRow, PendingMode, Position};
+use standpipe_lease::RowError;
 use standpipe_lease::mend::{Listing, ReceiptSeen};
 
 use super::cells::{self, Line};
@@ -31,7 +32,10 @@ struct Lease {
     counter: u64,
     /// Whether the owner has shown that it is alive; null if nobody looked, or nobody owns it.
     alive: Option<bool>,
+    /// Of one without a position: the word that stands there, LATEST or AT_TIMESTAMP.
     checkpoint: Place,
+    /// Whether it has no position yet: it begins where the config's start says, once it is free.
+    unpinned: bool,
     owner_switches: u64,
     ended: bool,
     generation: u64,
@@ -83,6 +87,8 @@ struct Sums {
     unowned: u64,
     ended: u64,
     waited_for: u64,
+    /// Leases that a Java KCL made and has never checkpointed.
+    unpinned: u64,
     pending: u64,
     /// Commits that no worker may finish by itself.
     quarantined: u64,
@@ -114,21 +120,34 @@ fn quarantined(listing: &Listing, position: &DestinationPosition) -> bool {
 
 fn sums(listing: &Listing) -> Sums {
     let rows = &listing.look.rows;
-    let count = |test: &dyn Fn(&LeaseRow) -> bool| rows.leases.values().filter(|row| test(row)).count() as u64;
+    let count = |test: &dyn Fn(&LeaseRow) -> bool| listing.look.leases().filter(|row| test(row)).count() as u64;
     let positions = || rows.leases.values().flat_map(|row| row.destinations.values());
-    let alive: BTreeSet<_> =
-        listing.look.moving.iter().filter_map(|key| rows.get(key)).filter_map(|row| row.owner.as_ref()).collect();
+    let moving = listing.look.leases().filter(|row| listing.look.moving.contains(&row.key));
+    let alive: BTreeSet<_> = moving.filter_map(|row| row.owner.as_ref()).collect();
     Sums {
-        leases: rows.leases.len() as u64,
+        leases: count(&|_| true),
         owned: count(&|row| row.owner.is_some() && !row.ended()),
         workers: alive.len() as u64,
         unowned: count(&|row| row.owner.is_none() && !row.ended()),
         ended: count(&LeaseRow::ended),
         waited_for: count(&|row| row.next.is_some()),
+        unpinned: rows.unpinned.len() as u64,
         pending: positions().filter(|position| position.pending.is_some()).count() as u64,
         quarantined: positions().filter(|position| quarantined(listing, position)).count() as u64,
-        unreadable: rows.unreadable.len() as u64,
+        unreadable: unreadable(listing).count() as u64,
     }
+}
+
+/// Rows that no worker may take as they are.
+fn unreadable(listing: &Listing) -> impl Iterator<Item = (&LeaseKey, &RowError)> {
+    let rows = &listing.look.rows;
+    rows.unreadable.iter().filter(|(key, _)| !rows.unpinned.contains_key(*key))
+}
+
+/// The word that stands where a lease without a position has its checkpoint.
+fn unpinned(listing: &Listing, row: &LeaseRow) -> Option<&'static str> {
+    let at_timestamp = listing.look.rows.unpinned.get(&row.key)?.at_timestamp;
+    Some(if at_timestamp { "AT_TIMESTAMP" } else { "LATEST" })
 }
 
 /// `None`: nobody owns it, or nobody watched.
@@ -138,12 +157,14 @@ fn alive(listing: &Listing, row: &LeaseRow) -> Option<bool> {
 }
 
 fn text(table: &str, listing: &Listing, sums: &Sums) -> String {
-    let rows = &listing.look.rows;
-    let ids: BTreeSet<&DestinationId> = rows.leases.values().flat_map(|row| row.destinations.keys()).collect();
+    let ids: BTreeSet<&DestinationId> =
+        listing.look.rows.leases.values().flat_map(|row| row.destinations.keys()).collect();
     let mut header: Vec<String> = ["LEASE", "OWNER", "HEARTBEAT", "CHECKPOINT"].map(str::to_owned).into();
     header.extend(ids.iter().map(|id| id.as_str().to_uppercase()));
-    let mut lines: Vec<Line> = rows.leases.values().map(|row| line(listing, row, &ids)).collect();
-    for (lease, reason) in &rows.unreadable {
+    let mut rows: Vec<&LeaseRow> = listing.look.leases().collect();
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut lines: Vec<Line> = rows.into_iter().map(|row| line(listing, row, &ids)).collect();
+    for (lease, reason) in unreadable(listing) {
         let (cells, notes) = (vec![lease.to_string()], vec![format!("left alone: {reason}")]);
         lines.push(Line { cells, notes, alarming: true });
     }
@@ -158,6 +179,7 @@ fn text(table: &str, listing: &Listing, sums: &Sums) -> String {
         (sums.unowned, "unowned"),
         (sums.ended, "ended"),
         (sums.waited_for, "waited for"),
+        (sums.unpinned, "without a position"),
         (sums.pending, "with a commit pending"),
         (sums.quarantined, "quarantined"),
         (sums.unreadable, "unreadable"),
@@ -175,7 +197,9 @@ fn line(listing: &Listing, row: &LeaseRow, ids: &BTreeSet<&DestinationId>) -> Li
         None if row.owner.is_some() => "?",
         None => "-",
     };
-    let mut cells = vec![row.key.to_string(), owner, heartbeat.to_owned(), cells::position(&row.checkpoint)];
+    let unpinned = unpinned(listing, row);
+    let checkpoint = unpinned.map_or_else(|| cells::position(&row.checkpoint), str::to_owned);
+    let mut cells = vec![row.key.to_string(), owner, heartbeat.to_owned(), checkpoint];
     for id in ids {
         let position = row.destinations.get(*id);
         cells.push(position.map_or("-".to_owned(), |at| cells::destination(row, at, listing.now)));
@@ -196,6 +220,9 @@ fn line(listing: &Listing, row: &LeaseRow, ids: &BTreeSet<&DestinationId>) -> Li
         notes.push(note);
     }
     notes.extend(row.next.as_ref().map(|next| format!("waited for by {}", cells::owner(next.as_str()))));
+    if unpinned.is_some() {
+        notes.push("begins where the config's start says, once it is free".to_owned());
+    }
     if row.ended() {
         notes.push("finished".to_owned());
     }
@@ -231,13 +258,11 @@ fn times(count: u64) -> String {
 }
 
 fn report(table: &str, listing: &Listing, sums: Sums) -> Report {
-    let rows = &listing.look.rows;
-    let unreadable = rows.unreadable.iter();
     Report {
         table: table.to_owned(),
         watched_seconds: listing.look.watched.as_secs_f64(),
-        leases: rows.leases.values().map(|row| lease(listing, row)).collect(),
-        unreadable: unreadable
+        leases: listing.look.leases().map(|row| lease(listing, row)).collect(),
+        unreadable: unreadable(listing)
             .map(|(lease, reason)| Unreadable { lease: lease.to_string(), reason: reason.to_string() })
             .collect(),
         sums,
@@ -250,13 +275,15 @@ fn place(position: &Position) -> Place {
 
 fn lease(listing: &Listing, row: &LeaseRow) -> Lease {
     let destinations = row.destinations.iter();
+    let unpinned = unpinned(listing, row);
     Lease {
         lease: row.key.to_string(),
         owner: row.owner.as_ref().map(ToString::to_string),
         checkpoint_owner: row.checkpoint_owner.as_ref().map(ToString::to_string),
         counter: row.counter,
         alive: alive(listing, row),
-        checkpoint: place(&row.checkpoint),
+        checkpoint: unpinned.map_or_else(|| place(&row.checkpoint), |word| Place { sequence: word.to_owned(), sub: 0 }),
+        unpinned: unpinned.is_some(),
         owner_switches: row.owner_switches,
         ended: row.ended(),
         generation: row.generation.0,

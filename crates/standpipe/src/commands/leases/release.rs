@@ -51,7 +51,7 @@ pub async fn run(args: args::leases::Release) -> Result<Exit> {
             && go
             && let Some(owner) = owner(plan)
         {
-            terminal::out(&format!("{lease}: {}\n", ended(released == Some(true), owner, args.wait)))?;
+            terminal::out(&format!("{lease}: {}\n", ended(plan, released == Some(true), owner, args.wait)))?;
         }
         let owner = owner(plan).map(ToString::to_string);
         leases.push(Lease { lease: lease.to_string(), owner, action: action(plan), released });
@@ -110,9 +110,11 @@ fn told(plan: &Release) -> String {
     }
 }
 
-fn ended(released: bool, owner: &WorkerId, wait: std::time::Duration) -> String {
-    if released {
-        return format!("let go by {owner}");
+fn ended(plan: &Release, released: bool, owner: &WorkerId, wait: std::time::Duration) -> String {
+    match plan {
+        Release::TakeAway { .. } | Release::Free { .. } if released => return format!("taken from {owner}"),
+        _ if released => return format!("let go by {owner}"),
+        _ => {}
     }
     let wait = standpipe_config::units::format_duration(wait);
     format!("{owner} has not let it go within {wait}; a Java worker never does: --force takes it away")

@@ -39,6 +39,9 @@ struct Repeats {
 struct Lease {
     lease: String,
     owner: Option<String>,
+    /// Whether the owner may be alive: then it is reset with --force only.
+    held: bool,
+    retired: Vec<String>,
     destinations: std::collections::BTreeMap<String, &'static str>,
     finished_first: Vec<String>,
     generation: Option<u64>,
@@ -61,12 +64,14 @@ pub async fn run(args: Reset) -> Result<Exit> {
         leases: (!args.all).then_some(&leases),
         destination: args.destination.as_ref(),
         to: &to,
-        force: args.force,
+        // What is only shown takes nothing from anybody.
+        force: args.force || args.consent.dry_run,
     };
     let plan = mend.plan_reset(&look, &wanted).await?;
     let human = args.of.report.output == Output::Human;
     if human {
         terminal::out(&told(&plan, &to))?;
+        terminal::out(&held(&plan, args.force))?;
     }
     let go = !plan.leases.is_empty() && consent(&args.consent, "Reset?")? == Consented::Go;
     let mut leases = Vec::new();
@@ -132,13 +137,30 @@ fn place(to: &To) -> String {
 }
 
 fn any(plan: &ResetPlan, ways: &[Moves]) -> bool {
-    plan.leases.iter().flat_map(|reset| reset.moves.values()).any(|moves| ways.contains(moves))
+    let moves =
+        |reset: &LeaseReset| reset.moves.iter().any(|(id, moves)| ways.contains(moves) && !reset.retired.contains(id));
+    plan.leases.iter().any(moves)
+}
+
+/// What stands against a plan that is only shown.
+fn held(plan: &ResetPlan, force: bool) -> String {
+    match plan.leases.iter().filter(|reset| reset.held).count() {
+        held if held > 0 && !force => format!(
+            "workers hold {}: stop them, or add --force, which takes the leases from them\n",
+            if held == plan.leases.len() { "these".to_owned() } else { format!("{held} of these") }
+        ),
+        _ => String::new(),
+    }
 }
 
 fn told(plan: &ResetPlan, to: &To) -> String {
     let mut text = format!("{} to {}\n", counted(plan.leases.len() as u64, "lease"), place(to));
     for reset in &plan.leases {
-        let moves: Vec<String> = reset.moves.iter().map(|(id, moves)| format!("{id} {}", way(*moves))).collect();
+        let moves = reset.moves.iter().map(|(id, moves)| match reset.retired.contains(id) {
+            true => format!("{id} is retired: its place goes along, nothing is delivered there"),
+            false => format!("{id} {}", way(*moves)),
+        });
+        let moves: Vec<String> = moves.collect();
         text.push_str(&format!(
             "  {}: {}",
             reset.lease,
@@ -161,6 +183,11 @@ fn told(plan: &ResetPlan, to: &To) -> String {
     }
     if any(plan, &[Moves::Ahead]) {
         text.push_str("skips an unknown number of records: what lies between is delivered to nobody\n");
+    }
+    if any(plan, &[Moves::Unclear]) {
+        text.push_str(
+            "may skip records that were not delivered: when the last delivered one arrived is not known everywhere\n",
+        );
     }
     text
 }
@@ -193,6 +220,8 @@ fn lease(reset: &LeaseReset) -> Lease {
     Lease {
         lease: reset.lease.to_string(),
         owner: reset.owner.as_ref().map(ToString::to_string),
+        held: reset.held,
+        retired: reset.retired.iter().map(ToString::to_string).collect(),
         destinations: reset.moves.iter().map(|(id, moves)| (id.to_string(), word(*moves))).collect(),
         finished_first: reset.pending.iter().map(ToString::to_string).collect(),
         generation: None,
