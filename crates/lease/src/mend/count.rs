@@ -2,7 +2,8 @@
 //!
 //! A receipt counts in full when every range that it lists is repeated from its beginning to its end; one that is
 //! repeated in part counts between nothing and all of it. Receipts live 90 days: where their chain breaks off before the
-//! new position, the number has no upper bound.
+//! new position, the number has no upper bound. Nor has it one after an earlier reset: what an earlier generation delivered
+//! repeats, too, and its ranges are not in the chain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +41,8 @@ pub(super) struct Area {
     pub(super) lease: LeaseKey,
     pub(super) destination: DestinationId,
     pub(super) generation: Generation,
+    /// The instant that TRIM_HORIZON means in this generation.
+    pub(super) start: Option<Millis>,
     pub(super) reached: Position,
     pub(super) floor: Floor,
 }
@@ -51,6 +54,18 @@ pub(super) enum Floor {
     After(Position),
     /// With what arrived at or after this instant.
     Since(Millis),
+}
+
+impl Area {
+    /// Whether a chain that came to its end holds everything that may have been delivered after the floor.
+    fn whole(&self) -> bool {
+        let begins_later = match self.floor {
+            Floor::After(Position::TrimHorizon) => self.start.is_some(),
+            Floor::After(_) => false,
+            Floor::Since(instant) => self.start.is_some_and(|start| start > instant),
+        };
+        self.generation == Generation(0) && !begins_later
+    }
 }
 
 /// How much of each receipt's ranges is repeated.
@@ -76,7 +91,7 @@ pub(super) fn count(delivered: &[Delivered], areas: &[Area], complete: bool) -> 
             let index = *by_end.get(&(&area.destination, &area.lease, to, area.generation))?;
             Some((index, shard(index)?))
         };
-        known &= walk(area, step, &mut touched);
+        known &= walk(area, step, &mut touched) && area.whole();
     }
     let mut count = Count { at_least: 0, at_most: known.then_some(0) };
     for (index, touched) in touched {

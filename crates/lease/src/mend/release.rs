@@ -12,6 +12,7 @@ use standpipe_flow::{CommitError, LeaseKey, WorkerId};
 
 use super::look::Look;
 use super::{Mend, MendError, TRIES, pause};
+use crate::plan::foreign;
 
 /// Between two looks at a lease that is being drained.
 const LOOK: Duration = Duration::from_millis(500);
@@ -57,6 +58,12 @@ impl Mend {
         }
         if force {
             return Ok(Release::TakeAway { owner });
+        }
+        if foreign(row) {
+            return Err(MendError::refused(format!(
+                "lease {lease} is held by {owner}, a Java worker, which lets nothing go when it is asked: stop it, or add \
+                 --force, which takes the lease from it"
+            )));
         }
         if let Some(next) = row.next.clone() {
             return Ok(Release::Asked { owner, next });

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use standpipe_flow::write::{self, Reset};
 use standpipe_flow::{
-    CommitError, CommitId, DestinationId, DestinationPosition, LeaseKey, LeaseRow, Millis, Position, WorkerId,
+    CommitError, CommitId, DestinationId, DestinationPosition, Generation, LeaseKey, LeaseRow, Millis, Position,
+    ReceiptState, Tenure, WorkerId,
 };
 
 use super::count::{Area, Count, Floor, count};
-use super::look::Look;
+use super::look::{Look, ReceiptSeen};
 use super::{Mend, MendError, TRIES, pause};
 
 /// Where to.
@@ -83,6 +84,12 @@ pub struct LeaseReset {
     pub start: Option<Millis>,
     /// Whether its owner is not known to be dead.
     pub held: bool,
+    /// Although a worker holds it, be it another than now.
+    pub force: bool,
+    /// The acquisition that `owner` holds it by.
+    pub tenure: Option<Tenure>,
+    /// The generation that it leaves.
+    pub generation: Generation,
     /// Which way each position moves.
     pub moves: BTreeMap<DestinationId, Moves>,
     /// Those of the destinations that are retired. Their positions move, too, but nothing is delivered there.
@@ -116,13 +123,15 @@ impl Mend {
         if let Some(id) = wanted.destination.filter(|_| !look.rows.leases.values().any(named)) {
             return Err(MendError::refused(format!("no lease has a destination {id}")));
         }
+        self.not_to_come(wanted.to).await?;
         let mut plan = ResetPlan { leases: Vec::new(), left: BTreeMap::new(), repeats: Count::default() };
         let mut areas = Vec::new();
         for key in chosen {
             match look.lease(&key).and_then(|row| fitting(row, wanted).map(|()| row)) {
                 Ok(row) => {
+                    let arrivals = self.arrivals(row, wanted).await?;
                     let held = row.owner.is_some() && !look.expired(row, self.failover);
-                    plan.leases.push(LeaseReset { held, ..plan_lease(row, wanted, &mut areas) });
+                    plan.leases.push(LeaseReset { held, ..plan_lease(row, wanted, &arrivals, &mut areas) });
                 }
                 Err(error) if wanted.leases.is_some() => return Err(error),
                 Err(error) => drop(plan.left.insert(key, error.to_string())),
@@ -144,17 +153,52 @@ impl Mend {
         Ok(plan)
     }
 
-    /// Resets one lease of a plan. The answer is the row afterwards.
+    /// Refuses an instant that has not come: nothing would be delivered until then.
+    async fn not_to_come(&self, to: &To) -> Result<(), MendError> {
+        let To::Since(instant) = to else { return Ok(()) };
+        let now = match self.ask(|| self.commits.now()).await {
+            Ok(now) => now,
+            Err(CommitError::Denied { cause }) if super::no_table(&cause) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let now = now.unwrap_or_else(|| self.clock.wall());
+        if *instant <= now {
+            return Ok(());
+        }
+        let seconds = (instant.0 - now.0).div_ceil(1000);
+        Err(MendError::refused(format!("that time is {seconds} s from now: `latest` is the latest place there is")))
+    }
+
+    /// When the last records of the pending commits arrived, by their receipts.
+    async fn arrivals(&self, row: &LeaseRow, wanted: &Wanted<'_>) -> Result<BTreeMap<CommitId, Millis>, MendError> {
+        let mut arrivals = BTreeMap::new();
+        if !matches!(wanted.to, To::Since(_)) {
+            return Ok(arrivals);
+        }
+        for pending in row.destinations.values().filter_map(|position| position.pending.as_ref()) {
+            let ReceiptSeen::There(receipt) = self.receipt(pending.cid).await? else { continue };
+            let listed = receipt.shards.iter().find(|shard| shard.lease == row.key);
+            if let Some(arrival) = listed.and_then(|shard| shard.arrival)
+                && receipt.state != ReceiptState::Retracted
+            {
+                arrivals.insert(pending.cid, arrival);
+            }
+        }
+        Ok(arrivals)
+    }
+
+    /// Resets one lease of a plan, if it is as it was planned. The answer is the row afterwards.
     pub async fn reset(&self, reset: &LeaseReset) -> Result<LeaseRow, MendError> {
-        let mut before: Option<LeaseRow> = None;
+        let mut unclear = false;
         for tries in 1..=TRIES * 2 {
             let row = self.row(&reset.lease).await?;
-            if let Some(before) = before.filter(|before| before.generation < row.generation) {
-                // An earlier copy of the write, whose answer was unclear.
-                let same = row.generation.0 == before.generation.0 + 1 && row.start == reset.start;
-                return if same { Ok(row) } else { Err(MendError::refused("somebody else has reset it meanwhile")) };
+            // An earlier copy of the write, whose answer was unclear.
+            if unclear && is_done(&row, reset) {
+                return Ok(row);
             }
+            still(&row, reset)?;
             let row = self.finish(row).await?;
+            still(&row, reset)?;
             let write = write::reset(&Reset {
                 row: &row,
                 destination: reset.destination.as_ref(),
@@ -165,14 +209,36 @@ impl Mend {
                 Ok(row) => return Ok(row),
                 // A worker has moved it: look again.
                 Err(CommitError::Refused { now: Some(_), .. }) => pause(1).await,
-                Err(error) if super::passes(&error) => pause(tries).await,
+                Err(error) if super::passes(&error) => {
+                    unclear |= matches!(error, CommitError::Unknown { .. });
+                    pause(tries).await;
+                }
                 Err(error) => return Err(error.into()),
             }
-            before = Some(row);
         }
         let cause = format!("lease {} changes faster than it can be reset: stop its worker", reset.lease);
         Err(MendError::Unavailable { cause })
     }
+}
+
+/// Whether the row is what this reset makes of it.
+fn is_done(row: &LeaseRow, reset: &LeaseReset) -> bool {
+    let moved = |id: &DestinationId| row.destinations.get(id).is_some_and(|position| position.at == reset.to);
+    row.generation.0 == reset.generation.0 + 1 && row.start == reset.start && reset.moves.keys().all(moved)
+}
+
+/// Refuses what is no longer as it was planned.
+fn still(row: &LeaseRow, reset: &LeaseReset) -> Result<(), MendError> {
+    if row.generation != reset.generation {
+        return Err(MendError::refused("somebody else has reset it meanwhile: look at it again"));
+    }
+    let Some(owner) = row.owner.as_ref().filter(|_| !reset.force) else { return Ok(()) };
+    if (Some(owner), row.tenure) == (reset.owner.as_ref(), reset.tenure) {
+        return Ok(());
+    }
+    Err(MendError::refused(format!(
+        "{owner} has taken it meanwhile: stop the workers first, or add --force, which takes the leases from them"
+    )))
 }
 
 /// Why a lease cannot go there.
@@ -195,7 +261,12 @@ fn fitting(row: &LeaseRow, wanted: &Wanted<'_>) -> Result<(), MendError> {
     }
 }
 
-fn plan_lease(row: &LeaseRow, wanted: &Wanted<'_>, areas: &mut Vec<Area>) -> LeaseReset {
+fn plan_lease(
+    row: &LeaseRow,
+    wanted: &Wanted<'_>,
+    arrivals: &BTreeMap<CommitId, Millis>,
+    areas: &mut Vec<Area>,
+) -> LeaseReset {
     let mut moves = BTreeMap::new();
     let mut pending = BTreeSet::new();
     for (id, position) in &row.destinations {
@@ -203,13 +274,18 @@ fn plan_lease(row: &LeaseRow, wanted: &Wanted<'_>, areas: &mut Vec<Area>) -> Lea
         if wanted.destination.is_some_and(|one| one != id) {
             continue;
         }
-        let way = way(row, position, wanted.to);
+        let arrival = match &position.pending {
+            Some(pending) => arrivals.get(&pending.cid).copied(),
+            None => position.arrival,
+        };
+        let way = way(row, position, arrival, wanted.to);
         moves.insert(id.clone(), way);
         if matches!(way, Moves::Back | Moves::Unclear) && !row.off.contains(id) {
             areas.push(Area {
                 lease: row.key.clone(),
                 destination: id.clone(),
                 generation: row.generation,
+                start: row.start,
                 reached: position.reached().clone(),
                 floor: match wanted.to {
                     To::Latest(instant) | To::Since(instant) => Floor::Since(*instant),
@@ -222,6 +298,9 @@ fn plan_lease(row: &LeaseRow, wanted: &Wanted<'_>, areas: &mut Vec<Area>) -> Lea
         lease: row.key.clone(),
         owner: row.owner.clone(),
         held: row.owner.is_some(),
+        force: wanted.force,
+        tenure: row.tenure,
+        generation: row.generation,
         destination: wanted.destination.cloned(),
         to: wanted.to.position(),
         start: wanted.to.start(),
@@ -231,8 +310,8 @@ fn plan_lease(row: &LeaseRow, wanted: &Wanted<'_>, areas: &mut Vec<Area>) -> Lea
     }
 }
 
-/// Which way a position moves, what is pending being finished first.
-fn way(row: &LeaseRow, position: &DestinationPosition, to: &To) -> Moves {
+/// Which way a position moves, what is pending being finished first. `arrival`: when the record at its end arrived.
+fn way(row: &LeaseRow, position: &DestinationPosition, arrival: Option<Millis>, to: &To) -> Moves {
     let reached = position.reached();
     let begins = *reached == Position::TrimHorizon;
     match to {
@@ -244,15 +323,13 @@ fn way(row: &LeaseRow, position: &DestinationPosition, to: &To) -> Moves {
             std::cmp::Ordering::Equal => Moves::Stays,
             std::cmp::Ordering::Greater => Moves::Ahead,
         },
-        To::Since(instant) => {
-            let arrival = if begins { row.start.or(Some(Millis(0))) } else { position.arrival };
-            // A pending commit ends later than `at`, whose arrival this is.
-            match arrival.filter(|_| position.pending.is_none() && *reached != Position::ShardEnd) {
-                None => Moves::Unclear,
-                Some(arrival) if arrival == *instant && begins => Moves::Stays,
-                Some(arrival) if arrival < *instant => Moves::Ahead,
-                Some(_) => Moves::Back,
-            }
-        }
+        // Nothing of it is left to be skipped.
+        To::Since(_) if *reached == Position::ShardEnd => Moves::Back,
+        To::Since(instant) => match if begins { row.start.or(Some(Millis(0))) } else { arrival } {
+            None => Moves::Unclear,
+            Some(arrival) if arrival == *instant && begins => Moves::Stays,
+            Some(arrival) if arrival < *instant => Moves::Ahead,
+            Some(_) => Moves::Back,
+        },
     }
 }

@@ -483,6 +483,7 @@ fn a_receipt_counts_in_full_only_when_all_of_it_repeats() {
         lease: lease(n),
         destination: lake(),
         generation: Generation(0),
+        start: None,
         reached: at(reached),
         floor,
     };
@@ -502,4 +503,82 @@ fn a_receipt_counts_in_full_only_when_all_of_it_repeats() {
     // The oldest receipts have expired.
     let expired = count(&receipts[1..], &both(Floor::After(HORIZON)), true);
     assert_eq!(expired, Count { at_least: 60, at_most: None });
+    // An earlier generation delivered more, or this one began later.
+    let mut later = [area(0, 12, Floor::After(HORIZON)), area(1, 9, Floor::After(HORIZON))];
+    later[0].start = Some(MORNING);
+    assert_eq!(count(&receipts, &later, true), Count { at_least: 70, at_most: None });
+    let mut again = both(Floor::After(at(5)));
+    again[1].generation = Generation(1);
+    assert_eq!(count(&receipts, &again, true).at_most, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_to_an_instant_goes_by_the_receipt_of_what_is_pending() {
+    let since = |second: u64| To::Since(Millis(MORNING.0 + second * 1000));
+    let fixture = Fixture::new(1).await;
+    fixture.commit(cid(1), &[0], &HORIZON, &at(5)).await;
+    let moves = async |second| fixture.plan(&since(second), false).await.expect("a plan").leases[0].moves[&lake()];
+    assert_eq!((moves(3).await, moves(7).await), (Moves::Back, Moves::Ahead));
+    fixture.quarantine(0, cid(7), &at(6)).await;
+    assert_eq!(moves(3).await, Moves::Unclear, "there is no receipt");
+    fixture.quarantine(0, cid(7), &Position::ShardEnd).await;
+    assert_eq!(moves(3).await, Moves::Back, "nothing is left to be skipped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_to_a_time_to_come_is_refused() {
+    let fixture = Fixture::new(1).await;
+    let refused = cause(fixture.plan(&To::Since(Millis(MORNING.0 + 86_400_000)), true).await);
+    assert!(refused.contains("from now"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_resets_at_once_the_second_is_refused() {
+    let fixture = Fixture::new(1).await;
+    fixture.deliver(cid(1), &[0], &HORIZON, &at(5)).await;
+    let back = fixture.plan(&To::At(at(2)), false).await.expect("a plan");
+    let horizon = fixture.plan(&To::Horizon, false).await.expect("a plan");
+    let (one, two) = tokio::join!(fixture.mend.reset(&back.leases[0]), fixture.mend.reset(&horizon.leases[0]));
+    assert_eq!([one.is_ok(), two.is_ok()].iter().filter(|ok| **ok).count(), 1, "{one:?} {two:?}");
+    let stands = if one.is_ok() { at(2) } else { HORIZON };
+    assert_eq!((fixture.position(0).await.at, fixture.row(0).await.generation), (stands, Generation(1)));
+    assert!(cause(one.and(two)).contains("somebody else has reset it"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_whose_answer_was_lost_is_done_once() {
+    let fixture = Fixture::new(1).await;
+    fixture.deliver(cid(1), &[0], &HORIZON, &at(5)).await;
+    let plan = fixture.plan(&To::At(at(2)), false).await.expect("a plan");
+    fixture.world.fault(standpipe_emulator::Fault::DropAnswer, "UpdateItem", 1);
+    let row = fixture.mend.reset(&plan.leases[0]).await.expect("reset");
+    assert_eq!((row.generation, &row.destinations[&lake()].at), (Generation(1), &at(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_came_while_it_was_asked_keeps_its_lease() {
+    let fixture = Fixture::new(1).await;
+    let free = write::free(&fixture.row(0).await);
+    fixture.mend.table.write(&free).await.expect("freed");
+    let plan = fixture.plan(&To::Latest(MORNING), false).await.expect("nobody holds it");
+    let forced = fixture.plan(&To::Latest(MORNING), true).await.expect("a plan");
+    fixture.take(0).await;
+    let refused = cause(fixture.mend.reset(&plan.leases[0]).await);
+    assert!(refused.contains("me has taken it meanwhile"), "{refused}");
+    assert_eq!(fixture.row(0).await.generation, Generation(0));
+    fixture.mend.reset(&forced.leases[0]).await.expect("forced");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_java_worker_is_not_asked() {
+    let fixture = Fixture::new(1).await;
+    let mut row = fixture.row(0).await;
+    (row.owner, row.tenure) = (Some(WorkerId::new("java")), None);
+    fixture.world.put_row(&row).await;
+    let mut look = fixture.look().await;
+    look.moving.insert(lease(0));
+    let refused = cause(fixture.mend.plan_release(&look, &lease(0), false));
+    assert!(refused.contains("a Java worker") && refused.contains("--force"), "{refused}");
+    let forced = fixture.mend.plan_release(&look, &lease(0), true).expect("forced");
+    assert_eq!(forced, Release::TakeAway { owner: WorkerId::new("java") });
 }
