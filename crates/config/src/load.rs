@@ -39,7 +39,7 @@ pub fn parse(name: &str, text: &str, env: Env<'_>, checks: &Checks<'_>) -> Resul
 fn understand(sources: &Sources, env: Env<'_>, checks: &Checks<'_>) -> Result<Config, ConfigErrors> {
     let mut findings = Vec::new();
     let nodes = trees(sources, env, &mut findings);
-    let warnings: Vec<Finding> = findings.extract_if(.., |finding| finding.is_warning()).collect();
+    let mut warnings: Vec<Finding> = findings.extract_if(.., |finding| finding.is_warning()).collect();
     let mut files: Vec<File> = Vec::new();
     if findings.is_empty() {
         for node in &nodes {
@@ -52,6 +52,7 @@ fn understand(sources: &Sources, env: Env<'_>, checks: &Checks<'_>) -> Result<Co
     let mut config = None;
     if findings.is_empty() {
         config = resolve::resolve(files, sources, checks, &mut findings);
+        warnings.extend(findings.extract_if(.., |finding| finding.is_warning()));
     }
     if !findings.is_empty() {
         // One may be why the value is wrong.
