@@ -42,6 +42,15 @@ fn a_stream_is_read_by_a_consumer_with_a_name() {
 }
 
 #[test]
+fn every_example_is_good() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples");
+    let files = std::fs::read_dir(folder).expect("the examples").map(|entry| entry.expect("a file").path());
+    let texts: Vec<String> = files.map(|path| std::fs::read_to_string(path).expect("text")).collect();
+    assert!(texts.len() >= 5);
+    texts.iter().for_each(|text| drop(good(text)));
+}
+
+#[test]
 fn dropping_what_is_out_of_range_is_said_to_do_nothing_where_nothing_is_taken_apart() {
     let with = |deaggregate: &str| {
         let keys = ["start: trim_horizon", &format!("deaggregate: {deaggregate}"), "out_of_range: drop"];

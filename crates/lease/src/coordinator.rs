@@ -79,8 +79,8 @@ pub(crate) struct State {
     pub(crate) missing: BTreeSet<LeaseKey>,
     /// Leases with a move under way.
     busy: BTreeSet<LeaseKey>,
-    /// Leases that are not taken while their positions are these; not yet known right after the command.
-    hands_off: BTreeMap<LeaseKey, Option<BTreeMap<DestinationId, DestinationPosition>>>,
+    /// Leases that are not taken while their positions are these.
+    hands_off: BTreeMap<LeaseKey, BTreeMap<DestinationId, DestinationPosition>>,
     /// Leases that are left to others until then.
     let_go: BTreeMap<LeaseKey, Duration>,
     /// No more takes.
@@ -287,10 +287,7 @@ impl Coordinator {
         let worker = &self.context.worker;
         tenures
             .retain(|key, _| busy.contains(key) || rows.get(key).is_some_and(|row| row.owner.as_ref() == Some(worker)));
-        hands_off.retain(|key, positions| {
-            let Some(row) = rows.get(key) else { return false };
-            row.destinations == *positions.get_or_insert_with(|| row.destinations.clone())
-        });
+        hands_off.retain(|key, positions| rows.get(key).is_some_and(|row| row.destinations == *positions));
         let (mut observed, mut alone) = (Vec::new(), BTreeMap::new());
         let unpinned = rows.unpinned.values().filter(|row| self.context.start.may_pin(row)).map(|row| &row.row);
         for row in rows.leases.values().chain(unpinned) {
@@ -360,9 +357,9 @@ impl Coordinator {
             }
             Command::Ended { lease, tenure } => self.end(lease, tenure, work),
             Command::WalkAway { lease, tenure } => self.walk_away(lease, tenure, work),
-            Command::HandsOff { lease, tenure } => {
+            Command::HandsOff { lease, tenure, positions } => {
                 warn!(shard = %lease, "hands off this lease until somebody has settled it");
-                self.state.hands_off.insert(lease.clone(), None);
+                self.state.hands_off.insert(lease.clone(), positions);
                 self.release(&lease, tenure, work);
             }
             Command::TakeNoMore => self.state.take_no_more = true,

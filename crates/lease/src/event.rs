@@ -1,10 +1,13 @@
 //! `lease ->`: what the leases tell the worker, and what the worker tells the leases.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use standpipe_flow::{ChildShard, DestinationId, Fence, LeaseKey, LeaseRow, Millis, Position, Tenure};
+use standpipe_flow::{
+    ChildShard, DestinationId, DestinationPosition, Fence, LeaseKey, LeaseRow, Millis, Position, Tenure,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
@@ -114,6 +117,9 @@ pub enum Command {
         lease: LeaseKey,
         /// The acquisition.
         tenure: Tenure,
+        /// What the row said of the destinations when it was taken: it is settled once it says something else. A person
+        /// may be quicker than the next scan.
+        positions: BTreeMap<DestinationId, DestinationPosition>,
     },
     /// List the shards and scan the table now.
     Sync,

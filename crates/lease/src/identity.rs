@@ -62,7 +62,10 @@ pub enum PinError {
         given: Box<StreamIdentity>,
     },
     /// The fleet knows the destination's id as something else: choose another id, or adopt.
-    #[error("destination {id:?} is {pinned:?} for the fleet, not {given:?}")]
+    #[error(
+        "destination {id:?} is {pinned:?} for the fleet, not {given:?}; if its place really has changed, start once with \
+         --adopt-destinations"
+    )]
     Destination {
         /// The id.
         id: DestinationId,

@@ -224,7 +224,8 @@ pub(crate) fn decode(item: &Item) -> Result<Option<LeaseRow>, RowError> {
     let mut fields = Fields::of("", String::new(), item);
     let key = fields.need(name::KEY, fields.text(name::KEY)?)?;
     fields.key = key;
-    if item.contains_key(name::MULTI_STREAM) {
+    // No shard id has a colon; `account:stream:epoch:shard` has three.
+    if item.contains_key(name::MULTI_STREAM) || key.contains(':') {
         return Err(RowError::MultiStream { key: key.to_owned() });
     }
     let mut row = LeaseRow::new(LeaseKey::new(key));

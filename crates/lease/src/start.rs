@@ -19,6 +19,7 @@ use crate::coordinator::{Coordinator, LeaseEvent, LeaseHandle, ShardCatalog, Sta
 use crate::hierarchy::{self, Start};
 use crate::identity::{PinError, StreamIdentity};
 use crate::java;
+use crate::kcl::RowError;
 use crate::moves::{self, Beginning, Context};
 use crate::renew::Heartbeats;
 use crate::table::{LeaseTable, Rows, TableError};
@@ -142,6 +143,7 @@ pub async fn start(settings: LeaseSettings, seams: Seams) -> Result<Leases, Star
     starter.step("lease table", || table.open(create)).await?;
     let rows = starter.step("leases", || table.scan()).await?;
     starter.check_stream(&rows)?;
+    starter.check_one_stream(&rows)?;
     starter.open_workers(&table, &rows).await?;
     starter.check_unpinned(&rows)?;
     starter.check_java(&table, &rows).await?;
@@ -212,6 +214,21 @@ impl Starter {
         }
     }
 
+    /// The KCL's multi-stream mode: its rows have other keys, so ours would begin anew beside them, and its own workers
+    /// could not read ours.
+    fn check_one_stream(&self, rows: &Rows) -> Result<(), StartError> {
+        let several = rows.unreadable.values().find(|error| matches!(error, RowError::MultiStream { .. }));
+        match several {
+            None => Ok(()),
+            Some(error) => Err(StartError::Java {
+                cause: format!(
+                    "{error}: table {:?} cannot be taken over. Use another `lease.table` and begin at a time (`start`)",
+                    self.settings.table
+                ),
+            }),
+        }
+    }
+
     /// Leases without a position whose beginning only the Java application's configuration knows.
     fn check_unpinned(&self, rows: &Rows) -> Result<(), StartError> {
         let at_timestamp = rows.unpinned.values().find(|unpinned| unpinned.at_timestamp);
@@ -267,9 +284,11 @@ impl Starter {
         if heartbeat == HeartbeatMode::PerLease {
             return Ok(());
         }
-        let workers = WorkerTable::new(self.seams.dynamo.clone(), &self.settings.table);
-        self.step("table of workers", || workers.open(create)).await?;
-        let Some(row) = self.step("leases", || workers::mover(table, rows, failover)).await? else { return Ok(()) };
+        let mover = self.step("leases", || workers::mover(table, rows, failover)).await?;
+        let Some(row) = mover else {
+            let workers = WorkerTable::new(self.seams.dynamo.clone(), &self.settings.table);
+            return self.step("table of workers", || workers.open(create)).await.map(drop);
+        };
         let owner = row.owner.map(|owner| owner.to_string()).unwrap_or_default();
         Err(StartError::Unfit {
             cause: format!(

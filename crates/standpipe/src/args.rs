@@ -185,7 +185,7 @@ pub struct Put {
     /// The partition key: `random`, or the path of a field of the record, such as .user.id (jq comes later)
     #[arg(long, value_name = "KEY", env = "STANDPIPE_PUT_PARTITION_KEY", default_value = "random", value_parser = parse::partition_key)]
     pub partition_key: parse::PartitionKey,
-    /// Pack many lines into one record, as the Kinesis Producer Library does (50 KiB, each for one shard) [default: one record a line]
+    /// Pack many lines into one record, as the Kinesis Producer Library does (50 KiB, each for one of the shards that are there at the start; after a reshard some lie outside their shard, and a reader with `out_of_range: drop` leaves those out) [default: one record a line]
     #[arg(long, env = "STANDPIPE_PUT_AGGREGATE", value_parser = FalseyValueParser::new())]
     pub aggregate: bool,
     /// The stream's region [default: that of the ARN, else what the AWS SDK finds]

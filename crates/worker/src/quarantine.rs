@@ -13,12 +13,12 @@ type Positions = BTreeMap<DestinationId, DestinationPosition>;
 
 /// The leases, with when each was given up and what its row then said.
 #[derive(Debug, Default)]
-pub(crate) struct Quarantine(BTreeMap<LeaseKey, (Duration, Option<Positions>)>);
+pub(crate) struct Quarantine(BTreeMap<LeaseKey, (Duration, Positions)>);
 
 impl Quarantine {
-    /// A lease is given up.
-    pub(crate) fn enter(&mut self, lease: LeaseKey, now: Duration) {
-        self.0.insert(lease, (now, None));
+    /// A lease is given up, whose row said this when it was taken. A person may be quicker than the next scan.
+    pub(crate) fn enter(&mut self, lease: LeaseKey, now: Duration, positions: Positions) {
+        self.0.insert(lease, (now, positions));
     }
 
     /// How many are still waiting for somebody.
@@ -28,7 +28,7 @@ impl Quarantine {
                 return true;
             }
             match rows.get(lease) {
-                Some(row) => row.destinations == *positions.get_or_insert_with(|| row.destinations.clone()),
+                Some(row) => row.destinations == *positions,
                 // A row that cannot be read is nobody's until it can.
                 None => rows.has(lease),
             }
@@ -54,10 +54,13 @@ mod tests {
             rows
         };
         let mut quarantine = Quarantine::default();
-        quarantine.enter(LeaseKey::new("shardId-0"), Duration::from_secs(5));
+        let taken = BTreeMap::from([(lake.clone(), DestinationPosition::finalized(Position::TrimHorizon, None))]);
+        quarantine.enter(LeaseKey::new("shardId-0"), Duration::from_secs(5), taken.clone());
         assert_eq!(quarantine.waiting(&rows(4, Position::ShardEnd)), 1, "a scan from before");
         assert_eq!(quarantine.waiting(&rows(6, Position::TrimHorizon)), 1);
         assert_eq!(quarantine.waiting(&rows(8, Position::TrimHorizon)), 1);
         assert_eq!(quarantine.waiting(&rows(10, Position::ShardEnd)), 0);
+        quarantine.enter(LeaseKey::new("shardId-0"), Duration::from_secs(11), taken);
+        assert_eq!(quarantine.waiting(&rows(12, Position::ShardEnd)), 0, "settled before the next scan");
     }
 }

@@ -130,10 +130,7 @@ async fn identity(parts: &Parts) -> Result<standpipe_source::StreamIdentity, Wor
 
 fn start_error(error: StartError) -> WorkerError {
     match error {
-        StartError::Unfit { cause } => WorkerError::Findings(format!(
-            "{cause}\nIf a destination's place really has changed, start once with --adopt-destinations"
-        )),
-        StartError::Java { cause } => WorkerError::Findings(cause),
+        StartError::Unfit { cause } | StartError::Java { cause } => WorkerError::Findings(cause),
         StartError::Denied { cause } => WorkerError::Permission(cause),
         StartError::Unavailable { cause } => WorkerError::Failed(cause),
     }

@@ -293,10 +293,11 @@ impl PipelineWorker {
                 }
             }
             Order::HandsOff { lease, tenure } => {
-                if self.is_held(&lease, tenure) {
+                if let Some(held) = self.held.get(&lease).filter(|held| held.fence.tenure == tenure) {
+                    let positions = held.row.destinations.clone();
                     self.forget(&lease, tenure);
-                    self.quarantine.enter(lease.clone(), self.context.clock.elapsed());
-                    self.leases.send(Command::HandsOff { lease, tenure });
+                    self.quarantine.enter(lease.clone(), self.context.clock.elapsed(), positions.clone());
+                    self.leases.send(Command::HandsOff { lease, tenure, positions });
                 }
             }
             Order::Ended { lease, tenure } => {

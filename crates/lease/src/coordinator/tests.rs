@@ -210,10 +210,27 @@ async fn hands_off_is_not_taken_again_until_somebody_settles_it() {
     let mut me = world.worker("me").await;
     me.take_all(2).await;
     let tenure = me.holdings.get(&lease(1)).expect("held").fence.tenure;
-    me.handle.send(Command::HandsOff { lease: lease(1), tenure });
+    let positions = row(&world, 1).await.destinations;
+    me.handle.send(Command::HandsOff { lease: lease(1), tenure, positions });
     me.quiet(Duration::from_secs(120)).await;
     let mut left = row(&world, 1).await;
     assert_eq!(left.owner, None);
+    left.destinations.insert(lake(), DestinationPosition::finalized(at(3), None));
+    world.put_row(&left).await;
+    let (again, _) = me.taken().await;
+    assert_eq!(again.key, lease(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_settled_before_the_next_scan_is_taken_again_too() {
+    let world = World::new();
+    world.open_shards(2);
+    let mut me = world.worker("me").await;
+    me.take_all(2).await;
+    let tenure = me.holdings.get(&lease(1)).expect("held").fence.tenure;
+    let mut left = row(&world, 1).await;
+    me.handle.send(Command::HandsOff { lease: lease(1), tenure, positions: left.destinations.clone() });
+    left.owner = None;
     left.destinations.insert(lake(), DestinationPosition::finalized(at(3), None));
     world.put_row(&left).await;
     let (again, _) = me.taken().await;

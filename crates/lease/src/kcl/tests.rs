@@ -82,6 +82,8 @@ fn a_checkpoint_that_is_no_position_means_hands_off() {
 #[test]
 fn a_multi_stream_lease_means_hands_off() {
     assert!(matches!(decode(&with("streamName", text("123:orders:1"))), Err(RowError::MultiStream { .. })));
+    let key = text("000000000000:orders:1795650493:shardId-000000000000");
+    assert!(matches!(decode(&with("leaseKey", key)), Err(RowError::MultiStream { .. })));
 }
 
 #[test]

@@ -106,6 +106,20 @@ async fn a_destination_that_points_elsewhere_refuses_to_start_unless_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_table_of_the_kcls_multi_stream_mode_is_refused_and_left_as_it_is() {
+    let world = World::new();
+    *world.shards.0.lock().expect("shards") = vec![shard(0, &[], true)];
+    let table = world.table().await;
+    let several = LeaseRow::new(LeaseKey::new("000000000000:orders:1795650493:shardId-000000000000"));
+    table.create(&several).await.expect("made");
+    let started = world.leases(world.settings("a")).await;
+    let Err(StartError::Java { cause }) = started else { panic!("{started:?}") };
+    assert!(cause.contains("several streams"), "{cause}");
+    let rows = rows(&world).await;
+    assert_eq!((rows.leases.len(), rows.unreadable.len()), (0, 1), "no lease of ours beside it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn missing_tables_are_named() {
     let world = World::new();
     let cause = unfit(&world, LeaseSettings { create: false, ..world.settings("a") }).await;
