@@ -88,7 +88,7 @@ pub struct Reset {
     /// Whose.
     #[command(flatten)]
     pub of: Of,
-    /// Where to: trim_horizon, latest, a time such as 2026-01-31T12:00:00Z, -6h, or a sequence number (the record after it)
+    /// Where to: trim_horizon, latest, a time such as 2026-01-31T12:00:00Z, -6h, or a sequence number (the record after it; with .N after user record N, from 0, of a KPL aggregate)
     #[arg(long, value_name = "PLACE", env = "STANDPIPE_TO", required = true, allow_hyphen_values = true, value_parser = place)]
     pub to: Place,
     /// The lease; may be given more than once [default: every lease, with --all]
@@ -100,7 +100,7 @@ pub struct Reset {
     /// This destination alone [default: all]
     #[arg(long, value_name = "ID", env = "STANDPIPE_DESTINATION", value_parser = destination)]
     pub destination: Option<DestinationId>,
-    /// Although workers hold the leases: they lose them, and what they have read [default: refuse]
+    /// Although workers hold the leases: they lose them, and what they have read [default: refuse, but for --dry-run]
     #[arg(long, env = "STANDPIPE_FORCE", value_parser = FalseyValueParser::new())]
     pub force: bool,
     /// Whether.
@@ -163,7 +163,7 @@ fn destination(text: &str) -> Result<DestinationId, String> {
 }
 
 fn cid(text: &str) -> Result<CommitId, String> {
-    CommitId::parse(text).ok_or_else(|| "expected the 26 letters of a commit id".to_owned())
+    CommitId::parse(text).ok_or_else(|| "expected a commit id, 26 letters and digits".to_owned())
 }
 
 #[cfg(test)]

@@ -228,3 +228,37 @@ fn lease(reset: &LeaseReset) -> Lease {
         failed: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use standpipe_flow::{DestinationId, Generation, LeaseKey, Position};
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_skipped_is_said() {
+        let to = To::Since(Millis(1_790_000_000_000));
+        let told_of = |moves: Moves| {
+            let lake = DestinationId::new("lake");
+            let reset = LeaseReset {
+                lease: LeaseKey::new("shardId-000000000000"),
+                owner: None,
+                destination: None,
+                to: Position::TrimHorizon,
+                start: None,
+                held: false,
+                force: false,
+                tenure: None,
+                generation: Generation(0),
+                moves: [(lake, moves)].into(),
+                retired: BTreeSet::new(),
+                pending: BTreeSet::new(),
+            };
+            let repeats = Count { at_least: 0, at_most: Some(0) };
+            told(&ResetPlan { leases: vec![reset], left: Default::default(), repeats }, &to)
+        };
+        assert!(told_of(Moves::Unclear).contains("may skip records that were not delivered"));
+        assert!(told_of(Moves::Ahead).contains("skips an unknown number of records"));
+        assert!(!told_of(Moves::Back).contains("skip"));
+    }
+}
