@@ -42,7 +42,7 @@ pub(crate) fn resolve(
 ) -> Option<Config> {
     let before = findings.len();
     let config = Resolver { sources, checks, findings }.config(files);
-    (findings.len() == before).then_some(config)
+    findings[before..].iter().all(Finding::is_warning).then_some(config)
 }
 
 pub(crate) struct Resolver<'a> {
