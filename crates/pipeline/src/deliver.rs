@@ -552,6 +552,10 @@ fn begin_at_zero(metrics: &Metrics, at: &At) {
     let counters = [&metrics.incidents, &metrics.delivery_records, &metrics.delivery_bytes, &metrics.delivery_outputs];
     counters.into_iter().for_each(|counter| drop(counter.get_or_create(at)));
     drop(metrics.commits.get_or_create(&at.why("done")));
+    for broken in [Invariant::I9, Invariant::I15] {
+        drop(metrics.invariant_violations.get_or_create(&at.why(broken.id())));
+    }
+    Note::ALL.into_iter().for_each(|note| drop(metrics.recoveries.get_or_create(&at.why(label(note)))));
 }
 
 fn label(note: Note) -> &'static str {

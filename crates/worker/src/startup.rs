@@ -10,12 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_config::config::{self, Config, StartPosition};
-use standpipe_flow::{DeliveryError, DestinationId, Millis, WorkerId};
+use standpipe_flow::{DeliveryError, Millis, WorkerId};
 use standpipe_lease::renew::Heartbeats;
 use standpipe_lease::{LeaseSettings, Leases, LostReason, Seams, StartError, StreamIdentity};
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::deliver::Delivery;
-use standpipe_pipeline::invariant::Invariant;
 use standpipe_pipeline::metrics::{At, Metrics};
 use standpipe_pipeline::shard::{Progress, ReadContext};
 use standpipe_source::StreamError;
@@ -161,7 +160,7 @@ fn start_position(start: StartPosition, now: Millis) -> standpipe_lease::StartPo
 }
 
 /// What alarms look at is there from the start: a counter that appears with its first event has no rate for it.
-fn begin_at_zero(metrics: &Metrics, at: &At, destination: &DestinationId) {
+fn begin_at_zero(metrics: &Metrics, at: &At) {
     drop(metrics.records_possibly_expired.get_or_create(at));
     drop(metrics.leases_held.get_or_create(at));
     ["stuck", "died"].iter().for_each(|why| drop(metrics.read_restarts.get_or_create(&at.why(why))));
@@ -169,13 +168,6 @@ fn begin_at_zero(metrics: &Metrics, at: &At, destination: &DestinationId) {
         [LostReason::Deadline, LostReason::Taken, LostReason::CheckpointMoved, LostReason::Reset, LostReason::Gone];
     for why in lost {
         drop(metrics.lease_lost.get_or_create(&at.why(&why.to_string())));
-    }
-    let at = At { destination: destination.to_string(), ..at.clone() };
-    for broken in [Invariant::I9, Invariant::I15] {
-        drop(metrics.invariant_violations.get_or_create(&at.why(broken.id())));
-    }
-    for found in ["nothing", "committed", "done", "found_retracted", "retracted", "recognised", "adopted"] {
-        drop(metrics.recoveries.get_or_create(&at.why(found)));
     }
 }
 
@@ -280,7 +272,7 @@ impl Base<'_> {
         }
         let metrics = self.platform.metrics.pipeline.clone();
         let at = At { pipeline: self.pipeline.name.clone(), destination: String::new() };
-        begin_at_zero(&metrics, &at, &one.id);
+        begin_at_zero(&metrics, &at);
         let context = ReadContext {
             budget: self.shared.budget.clone(),
             progress: Arc::new(Progress::default()),

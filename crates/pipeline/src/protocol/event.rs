@@ -275,3 +275,16 @@ pub enum Note {
     /// A Java worker's progress was adopted.
     Adopted,
 }
+
+impl Note {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::FoundNothing,
+        Self::FoundCommitted,
+        Self::FoundDone,
+        Self::FoundRetracted,
+        Self::Retracted,
+        Self::Recognised,
+        Self::Adopted,
+    ];
+}
