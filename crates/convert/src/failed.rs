@@ -106,6 +106,7 @@ mod tests {
             sequence: SequenceNumber::parse("49601").expect("digits"),
             sub: 3,
             data: Bytes::from_static(b"{\"a\":\n\xFF"),
+            detail: standpipe_flow::Detail::None,
         }
     }
 

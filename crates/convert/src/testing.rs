@@ -14,5 +14,7 @@ pub(crate) fn record(data: &[u8]) -> Record {
         sequence: SequenceNumber::from(7),
         sub: 0,
         arrival: Millis(1_700_000_000_000),
+        transformed: None,
+        partition: None,
     }
 }

@@ -4,6 +4,7 @@ use crate::chunk::Chunk;
 use crate::clock::Millis;
 use crate::lease::{DestinationId, Fence};
 use crate::record::Record;
+use crate::rejected::RejectedRecord;
 use crate::sequence::Position;
 
 /// The part of one shard that a batch covers: the records in `(from, to]`.
@@ -51,6 +52,16 @@ impl Batch {
             .iter()
             .flat_map(|shard| shard.chunks.iter().map(move |chunk| (&shard.range.fence.lease, chunk)))
             .flat_map(|(lease, chunk)| chunk.records.iter().map(move |record| (lease, record)))
+    }
+
+    /// Every record that a transform rejected, shard by shard, ascending within a shard.
+    pub fn rejected(&self) -> impl Iterator<Item = &RejectedRecord> {
+        self.shards.iter().flat_map(|shard| &shard.chunks).flat_map(|chunk| &chunk.rejected)
+    }
+
+    /// Every user record as it was read, if that was kept: for a backup of all.
+    pub fn originals(&self) -> impl Iterator<Item = &Record> {
+        self.shards.iter().flat_map(|shard| &shard.chunks).flat_map(|chunk| chunk.originals.iter())
     }
 
     /// The ranges it covers.

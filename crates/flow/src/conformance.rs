@@ -266,6 +266,8 @@ pub fn batch(records_per_shard: usize) -> Arc<Batch> {
             sequence: SequenceNumber::from(1_000 * index + n as u64 + 1),
             sub: 0,
             arrival: Millis(CUT_AT.0 - 60_000 + n as u64),
+            transformed: None,
+            partition: None,
         };
         let records: Vec<Record> = (0..records_per_shard).map(record).collect();
         let to = records.last().map_or(Position::ShardEnd, Record::position);
@@ -287,6 +289,8 @@ pub fn batch(records_per_shard: usize) -> Arc<Batch> {
             to,
             memory_bytes: records.iter().map(|record| record.data.len()).sum(),
             records,
+            rejected: Vec::new(),
+            originals: Arc::default(),
             behind: std::time::Duration::ZERO,
             taken: Taken::default(),
         };

@@ -9,10 +9,8 @@ use bytes::Bytes;
 
 use crate::batch::Batch;
 use crate::clock::Millis;
-use crate::lease::LeaseKey;
 use crate::receipt::{CommitId, Output, OutputKind, Receipt};
-use crate::record::Record;
-use crate::sequence::SequenceNumber;
+use crate::rejected::RejectedRecord;
 
 /// How a destination is brought to exactly once, or as near as it allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,51 +32,6 @@ pub struct BatchLimits {
     pub interval: Duration,
     /// Shards in one commit: 32, a lane.
     pub shards_max: usize,
-}
-
-/// A record that the destination cannot take, with the reason: it becomes a line of an error object.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RejectedRecord {
-    /// `error-output-type`, e.g. `format-conversion-failed`.
-    pub output_type: &'static str,
-    /// The error code, e.g. `DataFormatConversion.ParseError`.
-    pub code: &'static str,
-    /// The message, without record content beyond what Firehose itself shows; records of one fault share it.
-    pub message: Arc<str>,
-    /// Attempts made.
-    pub attempts: u32,
-    /// When the record arrived in the stream.
-    pub arrival: Millis,
-    /// The shard.
-    pub lease: LeaseKey,
-    /// The record's sequence number.
-    pub sequence: SequenceNumber,
-    /// Its sub-sequence number.
-    pub sub: u64,
-    /// The record's bytes, as they were read.
-    pub data: Bytes,
-}
-
-impl RejectedRecord {
-    /// A record that was tried once: another try would end in the same way.
-    pub fn of(
-        (lease, record): (&LeaseKey, &Record),
-        output_type: &'static str,
-        code: &'static str,
-        message: impl Into<Arc<str>>,
-    ) -> Self {
-        Self {
-            output_type,
-            code,
-            message: message.into(),
-            attempts: 1,
-            arrival: record.arrival,
-            lease: lease.clone(),
-            sequence: record.sequence.clone(),
-            sub: record.sub,
-            data: record.data.clone(),
-        }
-    }
 }
 
 /// Outputs that are durable and invisible, and the records that are in none of them.

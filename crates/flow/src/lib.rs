@@ -22,15 +22,17 @@ pub mod offload;
 pub mod read;
 pub mod receipt;
 pub mod record;
+pub mod rejected;
 pub mod sequence;
 pub mod shard;
+pub mod transform;
 pub mod write;
 
 pub use batch::{Batch, BatchShard, Range};
 pub use chunk::{Chunk, Taken};
 pub use clock::{Clock, Millis, Random};
 pub use commit::{Adopt, Commit, CommitError, CommitLog, CommitShard, Finalize};
-pub use deliver::{BatchLimits, DeliveryError, Destination, Mode, Published, RejectedRecord, Staged};
+pub use deliver::{BatchLimits, DeliveryError, Destination, Mode, Published, Staged};
 pub use holding::{Holding, Holdings};
 pub use lease::{
     DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure,
@@ -39,6 +41,8 @@ pub use lease::{
 pub use offload::{Job, Offload};
 pub use read::{Read, ReadError, ShardReader};
 pub use receipt::{Checksum, CommitId, Output, OutputKind, Part, Receipt, ReceiptShard, ReceiptState};
-pub use record::Record;
+pub use record::{Partition, Record, Transformed};
+pub use rejected::{CatalogTable, Detail, RejectedRecord};
 pub use sequence::{Position, SequenceNumber};
 pub use shard::{ChildShard, HashRange, ShardId};
+pub use transform::Transform;

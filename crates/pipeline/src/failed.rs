@@ -107,7 +107,15 @@ mod tests {
         let lease = LeaseKey::new("shardId-000000000001");
         let record = |(size, number): (&usize, u64)| {
             let (data, sequence) = (Bytes::from(vec![b'x'; *size]), SequenceNumber::from(number));
-            let record = Record { data, partition_key: "k".into(), sequence, sub: 0, arrival: Millis(number) };
+            let record = Record {
+                data,
+                partition_key: "k".into(),
+                sequence,
+                sub: 0,
+                arrival: Millis(number),
+                transformed: None,
+                partition: None,
+            };
             RejectedRecord::of((&lease, &record), "format-conversion-failed", "Code", "why")
         };
         sizes.iter().zip(1..).map(record).collect()

@@ -175,6 +175,8 @@ impl Aggregate {
                 sequence: whole.sequence.clone(),
                 sub: sub as u64,
                 arrival: whole.arrival,
+                transformed: None,
+                partition: None,
             });
             Ok(())
         });

@@ -78,7 +78,18 @@ fn take_record(theirs: types::Record, now: Millis) -> Result<(Record, usize), Ba
     let memory_bytes = data.capacity() + partition_key.len() + sequence.as_str().len() + size_of::<Record>();
     let arrival = theirs.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok());
     let arrival = arrival.and_then(|millis| u64::try_from(millis).ok()).map_or(now, Millis);
-    Ok((Record { data: Bytes::from(data), partition_key, sequence, sub: 0, arrival }, memory_bytes))
+    Ok((
+        Record {
+            data: Bytes::from(data),
+            partition_key,
+            sequence,
+            sub: 0,
+            arrival,
+            transformed: None,
+            partition: None,
+        },
+        memory_bytes,
+    ))
 }
 
 /// Where a shard goes on after an answer.

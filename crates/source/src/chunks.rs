@@ -239,7 +239,8 @@ impl Chunks {
         }
         memory_bytes += self.waiting_bytes;
         let (lease, tenure) = (self.lease.clone(), self.tenure);
-        Some(Chunk { lease, tenure, from, to, records, behind, memory_bytes, taken })
+        let (rejected, originals) = Default::default();
+        Some(Chunk { lease, tenure, from, to, records, rejected, originals, behind, memory_bytes, taken })
     }
 }
 

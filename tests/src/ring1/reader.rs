@@ -67,7 +67,18 @@ impl ShardReader for ScriptedReader {
                 let (lease, tenure) = (self.lease.clone(), self.tenure);
                 let (behind, taken) = (Duration::ZERO, Taken::default());
                 let memory_bytes = memory_bytes as usize;
-                Ok(Read::Chunk(Chunk { lease, tenure, from, to, records, behind, memory_bytes, taken }))
+                Ok(Read::Chunk(Chunk {
+                    lease,
+                    tenure,
+                    from,
+                    to,
+                    records,
+                    rejected: Vec::new(),
+                    originals: Default::default(),
+                    behind,
+                    memory_bytes,
+                    taken,
+                }))
             }
             Found::Nothing => {
                 sleep(Duration::from_millis(250)).await;

@@ -234,6 +234,8 @@ fn stream(dice: &mut Dice, storm: Duration) -> BTreeMap<LeaseKey, Shard> {
                     sequence: sequence.into(),
                     sub,
                     arrival: Millis(1_795_219_200_000 + time),
+                    transformed: None,
+                    partition: None,
                 };
                 id += 1;
                 let there_from = start + Duration::from_millis(time);

@@ -78,6 +78,8 @@ fn batch_of(records: impl IntoIterator<Item = Bytes>) -> Arc<Batch> {
         sequence: SequenceNumber::from(n as u64 + 1),
         sub: 0,
         arrival: Millis(batch.cut_at.0 - 1000),
+        transformed: None,
+        partition: None,
     };
     let records: Vec<Record> = records.into_iter().enumerate().map(record).collect();
     let first: &mut Chunk = &mut shard.chunks[0];

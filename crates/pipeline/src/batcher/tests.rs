@@ -23,6 +23,8 @@ fn chunk(shard: u64, from: u64, to: u64, size: usize) -> Chunk {
         sequence: SequenceNumber::from(n),
         sub: 0,
         arrival: Millis(n),
+        transformed: None,
+        partition: None,
     };
     let records: Vec<Record> = (from + 1..=to).map(record).collect();
     Chunk {
@@ -32,6 +34,8 @@ fn chunk(shard: u64, from: u64, to: u64, size: usize) -> Chunk {
         to: at(to),
         memory_bytes: size * records.len(),
         records,
+        rejected: Vec::new(),
+        originals: Default::default(),
         behind: Duration::ZERO,
         taken: standpipe_flow::Taken::default(),
     }

@@ -160,6 +160,8 @@ impl Scene {
             sequence: SequenceNumber::from(number),
             sub: 0,
             arrival: Millis(0),
+            transformed: None,
+            partition: None,
         };
         let chunk = Chunk {
             lease: lease(),
@@ -167,6 +169,8 @@ impl Scene {
             from: at(from),
             to: at(to),
             records: (from + 1..=to).map(record).collect(),
+            rejected: Vec::new(),
+            originals: Default::default(),
             behind: Duration::ZERO,
             memory_bytes: 1024,
             taken: Default::default(),

@@ -38,6 +38,8 @@ impl ShardReader for Scripted {
                 from: at(from),
                 to: at(to),
                 records: Vec::new(),
+                rejected: Vec::new(),
+                originals: Default::default(),
                 behind: Duration::ZERO,
                 memory_bytes: 1024,
                 taken: Default::default(),
@@ -148,6 +150,8 @@ impl ShardReader for Expanding {
             from: at(10),
             to: at(11),
             records: Vec::new(),
+            rejected: Vec::new(),
+            originals: Default::default(),
             behind: Duration::ZERO,
             memory_bytes: 1000 << 10,
             taken: standpipe_flow::Taken {

@@ -44,7 +44,15 @@ fn framed(message: &[u8]) -> Bytes {
 
 fn whole(data: &Bytes) -> Record {
     let (sequence, arrival) = (SequenceNumber::from(7), Millis(9));
-    Record { data: data.clone(), partition_key: "whole".into(), sequence, sub: 0, arrival }
+    Record {
+        data: data.clone(),
+        partition_key: "whole".into(),
+        sequence,
+        sub: 0,
+        arrival,
+        transformed: None,
+        partition: None,
+    }
 }
 
 fn taken_apart(data: &Bytes, first: usize, unpack: &Unpack) -> Result<Option<(Vec<Record>, u64)>, Broken> {

@@ -1,0 +1,20 @@
+//! The contract of `read -> transform`: what becomes of the records of a chunk before they are batched.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use crate::chunk::Chunk;
+
+/// Drops, changes, multiplies or rejects the records of a chunk.
+///
+/// What it promises: `lease`, `tenure`, `from`, `to`, `behind` and `taken` stay as they are; records stay in order; every
+/// user record is found again in `records`, in `rejected`, or was dropped by a transform whose business that is;
+/// `memory_bytes` says what the chunk holds now. The same chunk gives the same records, unless a function outside says
+/// otherwise.
+#[async_trait]
+pub trait Transform: Debug + Send + Sync + 'static {
+    /// Transforms a chunk. Never fails: what cannot be transformed is rejected. Dropping the future loses nothing: the
+    /// chunk is read again.
+    async fn apply(&self, chunk: Chunk) -> Chunk;
+}

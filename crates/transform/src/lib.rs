@@ -1,0 +1,15 @@
+//! `read -> transform`: records as they were read to records as they are delivered.
+//!
+//! [`Transforms`] are the stages of a pipeline, in the order of its config; each may pass, drop, change, multiply or
+//! reject a record. What looks at one record at a time is a [`Stage`]; a function outside is asked about many at once.
+//! Invariants: records stay in order; a record that goes in comes out, is dropped by a stage whose business that is, or
+//! is rejected with its reason and the bytes that were read; no record makes a stage panic, hang or take memory without
+//! bound.
+//!
+//! Never here: which destination a record goes to, batching, the lease.
+
+mod stage;
+mod transforms;
+
+pub use stage::{Fate, Fault, Made, Stage};
+pub use transforms::{Counts, Step, Transforms};
