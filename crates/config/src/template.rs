@@ -1,10 +1,11 @@
 //! Implements, of the arrow `what the user wrote -> what it means`: object prefixes, literal text with `!{...}` in it.
 //!
-//! The language and the rules are Firehose's: `!{timestamp:PATTERN}`, `!{firehose:random-string}` and
-//! `!{firehose:error-output-type}`; a prefix without any expression gets the default time prefix behind it. Object keys
-//! are made from these parts by the S3 destination.
+//! The language and the rules are Firehose's: `!{timestamp:PATTERN}`, `!{firehose:random-string}`,
+//! `!{firehose:error-output-type}`, `!{partitionKeyFromQuery:KEY}` and `!{partitionKeyFromLambda:KEY}`; a prefix without
+//! any expression gets the default time prefix behind it. Object keys are made from these parts by the S3 destination.
 //! Never: evaluates a template, or lets through one that Firehose would refuse.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -25,13 +26,17 @@ pub struct Template {
 pub enum Part {
     /// Text that stands in the key as it is.
     Literal(String),
-    /// `!{timestamp:PATTERN}`: the arrival time of the oldest record in the object, in UTC. The pattern is one that
+    /// `!{timestamp:PATTERN}`: the arrival time of the oldest record in the object. The pattern is one that
     /// [`java_pattern::parse`] accepts.
     Timestamp(String),
     /// `!{firehose:random-string}`: 11 characters, new for every occurrence.
     RandomString,
     /// `!{firehose:error-output-type}`: the kind of failure, such as `processing-failed`; only in an error prefix.
     ErrorOutputType,
+    /// `!{partitionKeyFromQuery:KEY}`: what the program under this key of `partition_by` gives; only in a prefix of data.
+    FromQuery(String),
+    /// `!{partitionKeyFromLambda:KEY}`: what a Lambda function gives under this key; only in a prefix of data.
+    FromLambda(String),
 }
 
 /// Which of the two prefixes a template is; the rules differ.
@@ -110,6 +115,30 @@ impl Template {
         }
     }
 
+    /// The keys of `partition_by` that it names, each once, in their order of the alphabet.
+    #[must_use]
+    pub fn query_keys(&self) -> BTreeSet<&str> {
+        self.parts
+            .iter()
+            .filter_map(|part| if let Part::FromQuery(key) = part { Some(key.as_str()) } else { None })
+            .collect()
+    }
+
+    /// The keys of Lambda functions that it names, each once, in their order of the alphabet.
+    #[must_use]
+    pub fn lambda_keys(&self) -> BTreeSet<&str> {
+        self.parts
+            .iter()
+            .filter_map(|part| if let Part::FromLambda(key) = part { Some(key.as_str()) } else { None })
+            .collect()
+    }
+
+    /// Whether keys may begin with what a record says, so that a producer chooses where objects come to lie.
+    #[must_use]
+    pub fn is_unconfined(&self) -> bool {
+        matches!(self.parts.first(), Some(Part::FromQuery(_) | Part::FromLambda(_)))
+    }
+
     fn has_expression(&self) -> bool {
         self.parts.iter().any(|part| !matches!(part, Part::Literal(_)))
     }
@@ -124,6 +153,8 @@ impl fmt::Display for Template {
                 Part::Timestamp(pattern) => write!(f, "!{{timestamp:{pattern}}}")?,
                 Part::RandomString => f.write_str("!{firehose:random-string}")?,
                 Part::ErrorOutputType => f.write_str("!{firehose:error-output-type}")?,
+                Part::FromQuery(key) => write!(f, "!{{partitionKeyFromQuery:{key}}}")?,
+                Part::FromLambda(key) => write!(f, "!{{partitionKeyFromLambda:{key}}}")?,
             }
         }
         Ok(())
@@ -187,10 +218,14 @@ fn expression(text: &str, span: Range<usize>, purpose: Purpose) -> Result<Part, 
                 ..error(span, "`!{firehose:error-output-type}` has no meaning for data objects")
             }),
         },
-        ("partitionKeyFromQuery" | "partitionKeyFromLambda", _) => match purpose {
+        ("partitionKeyFromQuery" | "partitionKeyFromLambda", key) => match purpose {
+            Purpose::Prefix if is_key(key) && namespace == "partitionKeyFromQuery" => {
+                Ok(Part::FromQuery(key.to_owned()))
+            }
+            Purpose::Prefix if is_key(key) => Ok(Part::FromLambda(key.to_owned())),
             Purpose::Prefix => Err(TemplateError {
-                not_built: true,
-                ..error(span, format!("`!{{{namespace}:...}}` is not built yet"))
+                hint: Some("letters, digits, `_`, `-` and `.`, at most 128".to_owned()),
+                ..error(body_at + namespace.len() + 1..span.end - 1, format!("`{key}` is no partition key"))
             }),
             Purpose::ErrorPrefix => Err(error(span, format!("`!{{{namespace}:...}}` cannot stand in an error prefix"))),
         },
@@ -208,11 +243,24 @@ fn expression(text: &str, span: Range<usize>, purpose: Purpose) -> Result<Part, 
     }
 }
 
-const EXPRESSIONS: [&str; 3] = ["firehose:random-string", "firehose:error-output-type", "timestamp:yyyy/MM/dd/"];
+const EXPRESSIONS: [&str; 5] = [
+    "firehose:random-string",
+    "firehose:error-output-type",
+    "timestamp:yyyy/MM/dd/",
+    "partitionKeyFromQuery:KEY",
+    "partitionKeyFromLambda:KEY",
+];
+
+/// What may name a partition key.
+pub(crate) fn is_key(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
 
 fn known(purpose: Purpose) -> &'static str {
     match purpose {
-        Purpose::Prefix => "`!{timestamp:PATTERN}`, `!{firehose:random-string}`",
+        Purpose::Prefix => {
+            "`!{timestamp:PATTERN}`, `!{firehose:random-string}`, `!{partitionKeyFromQuery:KEY}`, `!{partitionKeyFromLambda:KEY}`"
+        }
         Purpose::ErrorPrefix => "`!{timestamp:PATTERN}`, `!{firehose:random-string}`, `!{firehose:error-output-type}`",
     }
 }
@@ -257,10 +305,17 @@ mod tests {
     }
 
     #[test]
-    fn partition_keys_are_not_built_yet() {
-        let error = Template::prefix(Some("x/!{partitionKeyFromQuery:customer}/")).expect_err("not built");
-        assert!(error.not_built);
-        assert_eq!(error.span, 2..35);
+    fn partition_keys_stand_in_prefixes_of_data_alone() {
+        let text = "x/!{partitionKeyFromQuery:customer.id}/!{partitionKeyFromLambda:day}/!{partitionKeyFromQuery:customer.id}/";
+        let template = Template::prefix(Some(text)).expect("a prefix");
+        assert_eq!(template.to_string(), text, "nothing is appended");
+        assert_eq!(template.query_keys().into_iter().collect::<Vec<_>>(), ["customer.id"]);
+        assert_eq!(template.lambda_keys().into_iter().collect::<Vec<_>>(), ["day"]);
+        assert!(!template.is_unconfined());
+        assert!(Template::prefix(Some("!{partitionKeyFromLambda:day}/")).expect("a prefix").is_unconfined());
+        let error = Template::prefix(Some("x/!{partitionKeyFromQuery:a b}/")).expect_err("a space");
+        assert_eq!(error.span, 26..29);
+        assert!(error_prefix(Some("e/!{partitionKeyFromQuery:a}/"), None).contains("cannot stand"));
     }
 
     #[test]
@@ -287,8 +342,8 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_reads_back(parts in proptest::collection::vec(0..4usize, 1..8)) {
-            let pieces = ["in/", "!{timestamp:yyyy}", "!{firehose:random-string}", "x="];
+        fn what_is_printed_reads_back(parts in proptest::collection::vec(0..6usize, 1..8)) {
+            let pieces = ["in/", "!{timestamp:yyyy}", "!{firehose:random-string}", "x=", "!{partitionKeyFromQuery:k}", "!{partitionKeyFromLambda:k}"];
             let text: String = parts.iter().map(|i| pieces[*i]).collect();
             let template = Template::prefix(Some(&text)).expect("made of valid pieces");
             prop_assert_eq!(Template::prefix(Some(&template.to_string())), Ok(template));

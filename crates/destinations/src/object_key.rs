@@ -52,6 +52,10 @@ impl KeyPrefix {
             }
             Part::RandomString => Piece::RandomString,
             Part::ErrorOutputType => Piece::ErrorOutputType,
+            // No config lets them through yet.
+            part @ (Part::FromQuery(_) | Part::FromLambda(_)) => {
+                Piece::Literal(Template { parts: vec![part.clone()] }.to_string())
+            }
         };
         let pieces = template.parts.iter().map(piece).collect();
         Self { pieces, zone, literal_start: template.literal_start().to_owned() }
