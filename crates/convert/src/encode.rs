@@ -11,8 +11,9 @@ use standpipe_flow::{LeaseKey, Record, RejectedRecord};
 
 use crate::compress::Compression;
 use crate::lines::Lines;
-use crate::parquet::{ParquetCompression, Rows};
+use crate::parquet::{ParquetCompression, ParquetFile};
 use crate::parts::PART_BYTES;
+use crate::rows::{BATCH_LIMITS, Rows};
 use crate::schema::Columns;
 
 /// Encodes the records of ONE object.
@@ -93,7 +94,9 @@ impl Format {
                 Box::new(Lines::new(Delimiter::None, compression))
             }
             Self::JsonLines { delimiter: Delimiter::Newline } => Box::new(Lines::new(Delimiter::Newline, compression)),
-            Self::Parquet { columns, compression } => Box::new(Rows::new(columns, *compression)),
+            Self::Parquet { columns, compression } => {
+                Box::new(Rows::new(columns, ParquetFile::new(columns, *compression), BATCH_LIMITS))
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod json_text;
 mod lines;
 mod parquet;
 mod parts;
+mod rows;
 mod scalar;
 mod schema;
 #[cfg(test)]

@@ -9,8 +9,11 @@ use parquet::file::metadata::ParquetMetaData;
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
 
+use standpipe_flow::Record;
+
 use super::*;
-use crate::encode::{EncodedObject, Format, encode_all};
+use crate::encode::{Encode, EncodedObject, Format, encode_all};
+use crate::rows::{BATCH_LIMITS, BatchLimits, Rows};
 use crate::schema::{Column, ColumnType, Inferring, fold};
 use crate::testing::{lease, record};
 
@@ -355,8 +358,9 @@ fn every_compression_reads_back_and_the_bytes_depend_on_the_records_alone() {
 #[test]
 fn rows_leave_as_row_groups_and_parts_while_they_come() {
     let columns = Columns::parse("s string").expect("columns");
-    let limits = Limits { batch_rows: 64, batch_bytes: 1 << 20, row_group_bytes: 4 << 20 };
-    let mut encoder: Box<dyn Encode> = Box::new(Rows::with_limits(&columns, ParquetCompression::None, limits));
+    let limits = BatchLimits { rows: 64, bytes: 1 << 20 };
+    let file = ParquetFile::with_row_groups(&columns, ParquetCompression::None, 4 << 20);
+    let mut encoder: Box<dyn Encode> = Box::new(Rows::new(&columns, file, limits));
     let (mut taken, mut bytes, lease) = (0, Vec::new(), lease());
     let text = |index: usize| format!("{index}{}", "x".repeat(10_000));
     for index in 0..4_000 {
@@ -454,8 +458,9 @@ proptest! {
         let inference = inferring.finish();
         prop_assert_eq!(inference.rejected, 0);
         let Some(columns) = inference.columns else { return Ok(()) };
-        let limits = Limits { batch_rows, ..LIMITS };
-        let encoder = Box::new(Rows::with_limits(&columns, ParquetCompression::Snappy, limits));
+        let limits = BatchLimits { rows: batch_rows, ..BATCH_LIMITS };
+        let file = ParquetFile::new(&columns, ParquetCompression::Snappy);
+        let encoder = Box::new(Rows::new(&columns, file, limits));
         let file = encode_with(encoder, &lines);
         prop_assert_eq!(file.messages(), Vec::<&str>::new());
         let wanted: Vec<Value> = objects.iter().map(|object| view_row(columns.as_slice(), object)).collect();

@@ -1,0 +1,156 @@
+//! JSON records -> rows -> batches of arrays, for the file formats that have columns (Parquet and ORC).
+//!
+//! Every record is tried alone; one that is no row is rejected whole and leaves no trace in any column. A record that
+//! holds several JSON documents is as many rows, or none. Rows gather as arrays of some thousand, bounded in bytes,
+//! and then go to the [`Table`] that writes them.
+//! The file depends on the records and the columns alone: no time, no random id.
+//!
+//! Never here: what a value becomes in a column (`column.rs`), and the bytes of a file.
+
+use std::sync::Arc;
+
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use standpipe_flow::{LeaseKey, Record, RejectedRecord};
+
+use crate::column::{Cost, FieldBuilders};
+use crate::encode::{Encode, EncodeError, Encoded};
+use crate::failed::FORMAT_CONVERSION_FAILED;
+use crate::fault::Fault;
+use crate::json::{Cursor, Kind, documents};
+use crate::schema::Columns;
+
+/// When the rows that have gathered go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchLimits {
+    /// Rows of a batch of arrays; also the documents that one record may hold.
+    pub(crate) rows: usize,
+    /// Bytes of a batch of arrays.
+    pub(crate) bytes: usize,
+}
+
+/// Beyond some hundred rows a batch gains nothing; wide rows end it by bytes.
+pub(crate) const BATCH_LIMITS: BatchLimits = BatchLimits { rows: 8192, bytes: 8 << 20 };
+
+/// The file that the rows of one object become. After an error it is thrown away.
+pub(crate) trait Table: Send {
+    /// Appends a batch of rows with the columns that the file was made for.
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), EncodeError>;
+
+    /// The next whole part.
+    fn take(&mut self) -> Option<Bytes>;
+
+    /// Ends the file; what was not taken yet.
+    fn finish(self) -> Result<Vec<Bytes>, EncodeError>;
+}
+
+/// The encoder of one file of rows.
+pub(crate) struct Rows<T> {
+    fields: FieldBuilders,
+    width: usize,
+    schema: SchemaRef,
+    /// Rows in `fields`, and about how many bytes they take.
+    rows: usize,
+    bytes: usize,
+    /// The error stays: a file that lacks rows must not be finished.
+    table: Result<T, EncodeError>,
+    records: u64,
+    limits: BatchLimits,
+    /// The last message of a fault: a million records of one fault have one.
+    said: Arc<str>,
+}
+
+impl<T: Table> Rows<T> {
+    pub(crate) fn new(columns: &Columns, table: Result<T, EncodeError>, limits: BatchLimits) -> Self {
+        let schema = Arc::new(columns.arrow_schema());
+        let fields = FieldBuilders::new(columns.as_slice());
+        let width = fields.width();
+        Self { fields, width, schema, rows: 0, bytes: 0, table, records: 0, limits, said: "".into() }
+    }
+
+    /// Appends the rows of one record, all or none.
+    fn push_record(&mut self, data: &[u8]) -> Result<(), Fault> {
+        let mut cost = Cost::default();
+        let mut rows = self.rows;
+        let pushed = documents(data).and_then(|mut documents| {
+            documents.try_for_each(|document| {
+                if rows == self.rows + self.limits.rows {
+                    return Err(Fault::Documents { max: self.limits.rows });
+                }
+                cost.add(self.width)?;
+                let mut json = Cursor::new(document?);
+                match json.kind()? {
+                    Kind::Object => self.fields.push_object(&mut json, rows, &mut cost)?,
+                    found => return Err(Fault::NotAnObject(found)),
+                }
+                rows += 1;
+                Ok(())
+            })
+        });
+        match pushed {
+            Ok(()) => {
+                self.rows = rows;
+                self.bytes += cost.bytes;
+            }
+            Err(_) => self.fields.truncate(self.rows),
+        }
+        pushed
+    }
+
+    /// Hands the gathered rows to the file.
+    fn write(&mut self) -> Result<(), EncodeError> {
+        let Ok(table) = &mut self.table else { return Ok(()) };
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let arrays = self.fields.finish(rows).map_err(EncodeError::of)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch =
+            RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(EncodeError::of)?;
+        table.write(&batch)
+    }
+
+    fn message(&mut self, fault: &Fault) -> Arc<str> {
+        let message = fault.message();
+        if *self.said != *message {
+            self.said = message.into();
+        }
+        self.said.clone()
+    }
+
+    fn write_or_fail(&mut self) {
+        if let Err(error) = self.write() {
+            self.table = Err(error);
+        }
+    }
+}
+
+impl<T: Table> Encode for Rows<T> {
+    fn push(&mut self, lease: &LeaseKey, record: &Record) -> Result<(), Box<RejectedRecord>> {
+        if self.table.is_err() {
+            return Ok(());
+        }
+        if let Err(fault) = self.push_record(&record.data) {
+            let message = self.message(&fault);
+            let of = (lease, record);
+            return Err(Box::new(RejectedRecord::of(of, FORMAT_CONVERSION_FAILED, fault.code(), message)));
+        }
+        self.records += 1;
+        if self.rows >= self.limits.rows || self.bytes >= self.limits.bytes {
+            self.write_or_fail();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Option<Bytes>, EncodeError> {
+        match &mut self.table {
+            Ok(table) => Ok(table.take()),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Encoded, EncodeError> {
+        self.write_or_fail();
+        Ok(Encoded { tail: self.table?.finish()?, records: self.records })
+    }
+}
