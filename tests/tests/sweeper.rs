@@ -44,8 +44,15 @@ async fn deployment(emulator: &Arc<Emulator>, clock: Arc<SimClock>, table: &str)
         format: Format::JsonLines { delimiter: Delimiter::Newline },
         compression: Compression::None,
         file_extension: None,
-        limits: BatchLimits { size_bytes: 1 << 20, interval: Duration::from_secs(1), shards_max: 32 },
+        limits: BatchLimits {
+            size_bytes: 1 << 20,
+            interval: Duration::from_secs(1),
+            shards_max: 32,
+            partitions_max: None,
+        },
         kms: None,
+        expected_owner: None,
+        backup: None,
         lost_object: LostObject::Replay,
     };
     let s3 = Arc::new(S3::new(&sdk, settings, Arc::new(Inline), Arc::new(SimRandom::new(1))));

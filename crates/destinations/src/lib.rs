@@ -6,4 +6,4 @@ pub mod object_key;
 pub mod s3;
 
 pub use s3::sweep::{OpenUpload, OpenUploads, Page, Verdict, due, verdict};
-pub use s3::{LostObject, S3, S3Settings};
+pub use s3::{BackupSettings, LostObject, S3, S3Settings};

@@ -66,8 +66,30 @@ pub struct S3Settings {
     pub limits: BatchLimits,
     /// SSE-KMS with this key; `None` leaves it to the bucket.
     pub kms: Option<String>,
+    /// The account (12 digits) that must own the bucket: named in every request, which S3 then refuses of any other's.
+    pub expected_owner: Option<String>,
+    /// Where every record as it was read is kept too (`backup: { mode: all }`).
+    pub backup: Option<BackupSettings>,
     /// What becomes of a lost output.
     pub lost_object: LostObject,
+}
+
+/// The backup of source records: objects of [`Batch::originals`] in the commit that delivers them, as they were read,
+/// one after the other without a delimiter. Firehose knows only "all" for S3: what fails lies under `error_prefix`.
+#[derive(Clone, Debug)]
+pub struct BackupSettings {
+    /// Its bucket; may be the destination's own.
+    pub bucket: String,
+    /// Prefix of its objects: no partition keys, no error output type.
+    pub prefix: Template,
+    /// How they are compressed.
+    pub compression: Compression,
+    /// Replaces the compression's extension, with its dot.
+    pub file_extension: Option<String>,
+    /// SSE-KMS with this key; `None` leaves it to the bucket.
+    pub kms: Option<String>,
+    /// The account that must own this bucket.
+    pub expected_owner: Option<String>,
 }
 
 /// Where incidents are written down, in the destination's own bucket.

@@ -26,12 +26,15 @@ pub enum Mode {
 /// What one batch may weigh. A batch is cut when any of them is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchLimits {
-    /// `buffer.size`: bytes of record data, before encoding.
+    /// `buffer.size`: bytes of record data, before encoding; with partitions, those of one partition.
     pub size_bytes: u64,
     /// `buffer.interval`: age of the oldest buffered record.
     pub interval: Duration,
     /// Shards in one commit: 32, a lane.
     pub shards_max: usize,
+    /// `partitions.max_active`: partitions of one batch, and so objects of one commit; a chunk that alone has more is a
+    /// batch of its own. `None` where records have no partition.
+    pub partitions_max: Option<usize>,
 }
 
 /// Outputs that are durable and invisible, and the records that are in none of them.

@@ -133,8 +133,15 @@ fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Setting
             config::Compression::Zstd => Compression::Zstd,
         },
         file_extension: Some(s3.extension.clone()),
-        limits: BatchLimits { size_bytes: s3.buffer_bytes, interval: s3.buffer_interval, shards_max: LANE_SHARDS_MAX },
+        limits: BatchLimits {
+            size_bytes: s3.buffer_bytes,
+            interval: s3.buffer_interval,
+            shards_max: LANE_SHARDS_MAX,
+            partitions_max: None,
+        },
         kms: s3.kms_key.clone(),
+        expected_owner: None,
+        backup: None,
         lost_object: match s3.lost_object {
             config::LostObject::Replay => LostObject::Replay,
             config::LostObject::AssumePublished => LostObject::AssumePublished,

@@ -75,6 +75,7 @@ impl World {
                 size_bytes: dice.within(200, 3_000),
                 interval: Duration::from_millis(dice.within(100, 2_500)),
                 shards_max: if dice.percent(30) { dice.within(1, 2) as usize } else { 32 },
+                partitions_max: None,
             },
             failover: Duration::from_millis(dice.within(1_500, 4_000)),
             memory_bytes: if dice.percent(25) { 1 << 20 } else { 8 << 20 },

@@ -46,8 +46,15 @@ fn settings() -> S3Settings {
         format: Format::JsonLines { delimiter: Delimiter::Newline },
         compression: Compression::None,
         file_extension: None,
-        limits: BatchLimits { size_bytes: 1 << 20, interval: Duration::from_secs(60), shards_max: 32 },
+        limits: BatchLimits {
+            size_bytes: 1 << 20,
+            interval: Duration::from_secs(60),
+            shards_max: 32,
+            partitions_max: None,
+        },
         kms: None,
+        expected_owner: None,
+        backup: None,
         lost_object: LostObject::Replay,
     }
 }

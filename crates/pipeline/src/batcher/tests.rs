@@ -42,7 +42,7 @@ fn chunk(shard: u64, from: u64, to: u64, size: usize) -> Chunk {
 }
 
 fn batcher(size_bytes: u64, seconds: u64, shards_max: usize) -> Batcher<()> {
-    Batcher::new(BatchLimits { size_bytes, interval: Duration::from_secs(seconds), shards_max })
+    Batcher::new(BatchLimits { size_bytes, interval: Duration::from_secs(seconds), shards_max, partitions_max: None })
 }
 
 fn s(seconds: u64) -> Duration {

@@ -30,7 +30,7 @@ impl Destination for Silent {
         Mode::Staged
     }
     fn limits(&self) -> BatchLimits {
-        BatchLimits { size_bytes: 1 << 20, interval: Duration::from_secs(3600), shards_max: 32 }
+        BatchLimits { size_bytes: 1 << 20, interval: Duration::from_secs(3600), shards_max: 32, partitions_max: None }
     }
     async fn probe(&self) -> Result<(), DeliveryError> {
         Ok(())
