@@ -22,8 +22,12 @@ impl Lines {
         Self { delimiter, sink: ObjectBody::new(compression), records: 0 }
     }
 
-    fn write(&mut self, data: &[u8]) -> Result<(), EncodeError> {
+    fn write(&mut self, lease: &LeaseKey, record: &Record) -> Result<(), EncodeError> {
         let Ok(sink) = &mut self.sink else { return Ok(()) };
+        if self.records == 0 {
+            sink.begin(lease, record);
+        }
+        let data = &record.data[..];
         sink.write(data)?;
         if self.delimiter == Delimiter::Newline && data.last() != Some(&b'\n') {
             sink.write(b"\n")?;
@@ -34,8 +38,8 @@ impl Lines {
 }
 
 impl Encode for Lines {
-    fn push(&mut self, _: &LeaseKey, record: &Record) -> Result<(), Box<RejectedRecord>> {
-        if let Err(error) = self.write(&record.data) {
+    fn push(&mut self, lease: &LeaseKey, record: &Record) -> Result<(), Box<RejectedRecord>> {
+        if let Err(error) = self.write(lease, record) {
             self.sink = Err(error);
         }
         Ok(())
@@ -87,6 +91,19 @@ mod tests {
         let lines = Format::JsonLines { delimiter: Delimiter::Newline };
         assert_eq!(encode(&lines, &[b"{\"a\":1}", b"{}\n", b"", b"not json"]), b"{\"a\":1}\n{}\n\nnot json\n");
         assert_eq!(encode(&lines, &[]), b"");
+    }
+
+    #[test]
+    fn the_entry_of_a_zip_is_named_by_the_first_record() {
+        let (lease, records) = (LeaseKey::new("1:orders:2:shardId-0"), [record(b"a"), record(b"b")]);
+        let mut out = Vec::new();
+        encode_all(Format::Raw.encoder(Compression::Zip), records.iter().map(|record| (&lease, record)), |part| {
+            out.extend_from_slice(&part);
+            Ok::<_, ()>(())
+        })
+        .expect("encoded");
+        let name = b"1-orders-2-shardId-0-7-0";
+        assert_eq!(out[30..30 + name.len()], *name);
     }
 
     #[test]
