@@ -15,6 +15,7 @@ pub mod clock;
 pub mod commit;
 pub mod conformance;
 pub mod deliver;
+pub mod gather;
 pub mod hash;
 pub mod holding;
 pub mod lease;
@@ -33,6 +34,7 @@ pub use chunk::{Chunk, Taken};
 pub use clock::{Clock, Millis, Random};
 pub use commit::{Adopt, Commit, CommitError, CommitLog, CommitShard, Finalize};
 pub use deliver::{BatchLimits, DeliveryError, Destination, Mode, Published, Staged};
+pub use gather::Gather;
 pub use holding::{Holding, Holdings};
 pub use lease::{
     DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure,

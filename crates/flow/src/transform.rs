@@ -1,6 +1,7 @@
 //! The contract of `read -> transform`: what becomes of the records of a chunk before they are batched.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -17,4 +18,10 @@ pub trait Transform: Debug + Send + Sync + 'static {
     /// Transforms a chunk. Never fails: what cannot be transformed is rejected. Dropping the future loses nothing: the
     /// chunk is read again.
     async fn apply(&self, chunk: Chunk) -> Chunk;
+
+    /// How much of a shard is gathered before it is transformed ([`crate::Gather`]): bytes of data, and how long the first
+    /// chunk may wait. `None`: each chunk as it was read.
+    fn gathers(&self) -> Option<(usize, Duration)> {
+        None
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use standpipe_flow::{Chunk, LeaseKey, Offload, Record, RejectedRecord, Transform};
@@ -101,6 +102,15 @@ impl Transform for Transforms {
         chunk.rejected.sort_by(|a, b| (&a.sequence, a.sub).cmp(&(&b.sequence, b.sub)));
         chunk.memory_bytes = memory_bytes(&chunk);
         chunk
+    }
+
+    /// As much as the largest asks for, as long as the most impatient waits.
+    fn gathers(&self) -> Option<(usize, Duration)> {
+        let gathers = self.steps.iter().filter_map(|run| match run {
+            Run::Each(_) => None,
+            Run::All(transform) => transform.gathers(),
+        });
+        gathers.reduce(|(bytes, wait), (more, sooner)| (bytes.max(more), wait.min(sooner)))
     }
 }
 
