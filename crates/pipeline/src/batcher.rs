@@ -1,10 +1,13 @@
 //! `chunk -> batch`: when a batch is cut, and of which shards. PURE: time comes in, nothing is awaited.
 //!
-//! A batch is cut by size, by the age of its oldest record, because memory is short, because a shard ended, or because
-//! a lease is handed over. Lanes are made at the cut: the shards that may be cut, in shard order, at most
+//! A batch is cut by the size of an object, by the age of its oldest record, by the number of its partitions, because
+//! memory is short, because a shard ended, or because a lease is handed over. With partitions `buffer.size` bounds one
+//! object, and a batch is as large as all of them. Lanes are made at the cut: the shards that may be cut, in shard order, at most
 //! [`BatchLimits::shards_max`]; a shard whose last commit is not yet published is left out.
 //! Invariants: I9 (a chunk of another acquisition is refused), I15 (a chunk continues what is buffered).
 //! Never here: what a shard's position is at the destination (the protocol's), memory (the share rides along).
+
+mod weight;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use std::time::Duration;
 use standpipe_flow::{BatchLimits, Chunk, LeaseKey, Position, Tenure};
 
 use crate::invariant::Invariant;
+use weight::{Total, Weight};
 
 /// Why a batch was cut.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -20,6 +24,8 @@ pub enum CutReason {
     Size,
     /// `buffer.interval`.
     Interval,
+    /// `partitions.max_active`.
+    Partitions,
     /// A reader waits for memory.
     Memory,
     /// A shard is read to its end.
@@ -34,6 +40,7 @@ impl CutReason {
         match self {
             Self::Size => "size",
             Self::Interval => "interval",
+            Self::Partitions => "partitions",
             Self::Memory => "memory",
             Self::ShardEnd => "shard_end",
             Self::HandOver => "hand_over",
@@ -61,19 +68,19 @@ pub struct Cut<S> {
     pub shards: Vec<CutShard<S>>,
 }
 
-/// Records in one batch, whatever they weigh: what is kept of each until the commit (its reason, if it is rejected; its
-/// line's frame in an error object) stands outside the memory budget, and its error objects in one receipt
-/// (`docs/decisions/receipt-size.md`). Reached by records of less than 128 bytes in batches of 128 MiB.
-const RECORDS_MAX: usize = 1 << 20;
+#[derive(Debug)]
+struct Buffered<S> {
+    chunk: Chunk,
+    share: S,
+    weight: Weight,
+}
 
 #[derive(Debug)]
 struct Buffer<S> {
     tenure: Tenure,
     /// Where the next chunk must begin.
     next: Position,
-    chunks: Vec<(Chunk, S)>,
-    bytes: u64,
-    records: usize,
+    chunks: Vec<Buffered<S>>,
     /// When the oldest buffered chunk came.
     since: Option<Duration>,
     ended: bool,
@@ -95,7 +102,9 @@ impl<S> Buffer<S> {
 
     /// Records without data hold memory too.
     fn holds_records(&self) -> bool {
-        self.chunks.iter().any(|(chunk, _)| !chunk.records.is_empty())
+        let holds =
+            |chunk: &Chunk| !(chunk.records.is_empty() && chunk.rejected.is_empty() && chunk.originals.is_empty());
+        self.chunks.iter().any(|buffered| holds(&buffered.chunk))
     }
 }
 
@@ -104,25 +113,32 @@ impl<S> Buffer<S> {
 pub struct Batcher<S> {
     limits: BatchLimits,
     shards: BTreeMap<LeaseKey, Buffer<S>>,
+    /// Of all shards together.
+    total: Total,
 }
 
 impl<S> Batcher<S> {
     /// Nothing buffered.
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, shards: BTreeMap::new() }
+        Self { limits, shards: BTreeMap::new(), total: Total::default() }
     }
 
     /// Begins to buffer a shard after `from`, dropping whatever was buffered of it.
     pub fn open(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
         let flush = self.shards.get(&lease).is_some_and(|buffer| buffer.flush && buffer.tenure == tenure);
-        let buffer =
-            Buffer { tenure, next: from, chunks: Vec::new(), bytes: 0, records: 0, since: None, ended: false, flush };
-        self.shards.insert(lease, buffer);
+        let buffer = Buffer { tenure, next: from, chunks: Vec::new(), since: None, ended: false, flush };
+        let before = self.shards.insert(lease, buffer);
+        self.forget(before);
     }
 
     /// Drops a shard and what is buffered of it.
     pub fn close(&mut self, lease: &LeaseKey) {
-        self.shards.remove(lease);
+        let buffer = self.shards.remove(lease);
+        self.forget(buffer);
+    }
+
+    fn forget(&mut self, buffer: Option<Buffer<S>>) {
+        self.total.remove(buffer.iter().flat_map(|buffer| &buffer.chunks).map(|buffered| &buffered.weight));
     }
 
     /// Takes a chunk in. Refused with the invariant that it would break; the caller drops it.
@@ -134,10 +150,10 @@ impl<S> Batcher<S> {
             return Err(Invariant::I15);
         }
         buffer.next = chunk.to.clone();
-        buffer.bytes += chunk.data_bytes() as u64;
-        buffer.records += chunk.records.len();
         buffer.since.get_or_insert(now);
-        buffer.chunks.push((chunk, share));
+        let weight = Weight::of(&chunk, &self.limits);
+        self.total.add(&weight);
+        buffer.chunks.push(Buffered { chunk, share, weight });
         Ok(())
     }
 
@@ -174,7 +190,7 @@ impl<S> Batcher<S> {
 
     /// Bytes of record data buffered.
     pub fn bytes(&self) -> u64 {
-        self.shards.values().map(|buffer| buffer.bytes).sum()
+        self.total.bytes()
     }
 
     /// When the oldest buffered chunk came.
@@ -192,23 +208,21 @@ impl<S> Batcher<S> {
     pub fn cut(&mut self, now: Duration, memory_short: bool, ready: impl Fn(&LeaseKey) -> bool) -> Option<Cut<S>> {
         let reason = self.reason(now, memory_short, &ready)?;
         let mut shards = Vec::new();
-        let (mut bytes, mut records) = (0, 0);
+        let mut taken = Total::default();
         // A shard that must go now goes first, so that a full lane never holds up a hand-over.
         let urgent = |buffer: &Buffer<S>| buffer.is_due_at_once().is_some();
         for first in [true, false] {
             for (lease, buffer) in &mut self.shards {
-                let small = bytes < self.limits.size_bytes && records < RECORDS_MAX;
-                let room = shards.len() < self.limits.shards_max && (small || first);
+                let room = shards.len() < self.limits.shards_max && (first || !taken.is_full(&self.limits));
                 if !room || buffer.is_empty() || urgent(buffer) != first || !ready(lease) {
                     continue;
                 }
-                let left = self.limits.size_bytes.saturating_sub(bytes).max(1);
-                let part = buffer.cut(lease, (left, RECORDS_MAX.saturating_sub(records).max(1)), now);
-                records += part.chunks.iter().map(|(chunk, _)| chunk.records.len()).sum::<usize>();
-                bytes += part.chunks.iter().map(|(chunk, _)| chunk.data_bytes() as u64).sum::<u64>();
-                shards.push(part);
+                shards.extend(buffer.cut(lease, &mut taken, &self.limits, now));
             }
         }
+        let cut = shards.iter().flat_map(|(_, weights)| weights);
+        self.total.remove(cut);
+        let mut shards: Vec<CutShard<S>> = shards.into_iter().map(|(part, _)| part).collect();
         shards.sort_by(|a, b| a.lease.cmp(&b.lease));
         (!shards.is_empty()).then_some(Cut { reason, shards })
     }
@@ -223,11 +237,9 @@ impl<S> Batcher<S> {
         if let Some(reason) = open.iter().find_map(|buffer| buffer.is_due_at_once()) {
             return Some(reason);
         }
-        let bytes: u64 = open.iter().map(|buffer| buffer.bytes).sum();
         let oldest = open.iter().filter_map(|buffer| buffer.since).min()?;
-        let records: usize = open.iter().map(|buffer| buffer.records).sum();
-        if bytes >= self.limits.size_bytes || records >= RECORDS_MAX {
-            Some(CutReason::Size)
+        if let Some(reason) = self.reached(&open) {
+            Some(reason)
         } else if oldest + self.limits.interval <= now {
             Some(CutReason::Interval)
         } else if memory_short && open.iter().any(|buffer| buffer.holds_records()) {
@@ -236,23 +248,52 @@ impl<S> Batcher<S> {
             None
         }
     }
+
+    /// The bound of a batch that these buffers reach together.
+    fn reached(&self, open: &[&Buffer<S>]) -> Option<CutReason> {
+        let reached = |total: &Total| {
+            let full = total.is_full(&self.limits).then_some(CutReason::Size);
+            full.or_else(|| total.has_too_many(&self.limits).then_some(CutReason::Partitions))
+        };
+        // What all shards do not reach, none of them do.
+        let of_all = reached(&self.total)?;
+        if open.len() == self.shards.values().filter(|buffer| !buffer.is_empty()).count() {
+            return Some(of_all);
+        }
+        let mut total = Total::default();
+        open.iter().flat_map(|buffer| &buffer.chunks).for_each(|buffered| total.add(&buffered.weight));
+        reached(&total)
+    }
 }
 
 impl<S> Buffer<S> {
-    /// Takes chunks until `left` bytes or records are reached, at least one. What remains of a shard that must go now is
-    /// due at once.
-    fn cut(&mut self, lease: &LeaseKey, left: (u64, usize), now: Duration) -> CutShard<S> {
-        let mut taken = 0;
-        let (mut bytes, mut records) = (0, 0);
-        while taken < self.chunks.len() && bytes < left.0 && records < left.1 {
-            bytes += self.chunks[taken].0.data_bytes() as u64;
-            records += self.chunks[taken].0.records.len();
-            taken += 1;
+    /// Takes chunks until a bound of `taken` is reached, at least one of a shard that must go now; with what they weigh.
+    /// `None` if there is no room for any. What remains of a shard that must go now is due at once.
+    fn cut(
+        &mut self,
+        lease: &LeaseKey,
+        taken: &mut Total,
+        limits: &BatchLimits,
+        now: Duration,
+    ) -> Option<(CutShard<S>, Vec<Weight>)> {
+        // Where nothing is taken yet there is room for any chunk: one that alone is too much is a batch of its own.
+        let mut must = self.is_due_at_once().is_some() || taken.is_empty();
+        let mut count = 0;
+        for buffered in &self.chunks {
+            if !must && (taken.is_full(limits) || !taken.has_room_for(&buffered.weight, limits)) {
+                break;
+            }
+            taken.add(&buffered.weight);
+            count += 1;
+            must = false;
         }
-        let rest = self.chunks.split_off(taken);
-        let chunks = std::mem::replace(&mut self.chunks, rest);
-        self.bytes -= bytes;
-        self.records -= records;
+        if count == 0 && !self.chunks.is_empty() {
+            return None;
+        }
+        let rest = self.chunks.split_off(count);
+        let cut = std::mem::replace(&mut self.chunks, rest);
+        let (chunks, weights): (Vec<_>, Vec<_>) =
+            cut.into_iter().map(|buffered| ((buffered.chunk, buffered.share), buffered.weight)).unzip();
         self.since = (!self.chunks.is_empty()).then_some(now);
         let whole = self.chunks.is_empty();
         let to = match chunks.last() {
@@ -264,7 +305,7 @@ impl<S> Buffer<S> {
             self.ended = false;
             self.next = Position::ShardEnd;
         }
-        CutShard { lease: lease.clone(), chunks, to }
+        Some((CutShard { lease: lease.clone(), chunks, to }, weights))
     }
 }
 

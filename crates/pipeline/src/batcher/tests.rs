@@ -208,3 +208,124 @@ proptest! {
         prop_assert_eq!(batcher.bytes(), 0);
     }
 }
+
+/// A chunk of records of ten bytes each, of these partitions.
+fn partitioned(from: u64, partitions: &[u64]) -> Chunk {
+    let mut chunk = chunk(1, from, from + partitions.len() as u64, 10);
+    for (record, n) in chunk.records.iter_mut().zip(partitions) {
+        let query = [("k".to_owned(), n.to_string())].into();
+        record.partition = Some(standpipe_flow::Partition { query, lambda: Default::default() }.into());
+    }
+    chunk
+}
+
+fn partitioning(size_bytes: u64, partitions_max: usize) -> Batcher<()> {
+    let interval = Duration::from_secs(10);
+    let mut batcher =
+        Batcher::new(BatchLimits { size_bytes, interval, shards_max: 32, partitions_max: Some(partitions_max) });
+    batcher.open(lease(1), T, at(0));
+    batcher
+}
+
+fn records(cut: &Cut<()>) -> usize {
+    cut.shards.iter().flat_map(|part| &part.chunks).map(|(chunk, ())| chunk.records.len()).sum()
+}
+
+#[test]
+fn with_partitions_the_size_is_that_of_one_of_them() {
+    let mut batcher = partitioning(50, 1_000);
+    batcher.push(partitioned(0, &[1, 2, 3, 4, 5, 6, 7, 1, 1, 1]), (), s(0)).expect("continues");
+    assert!(batcher.cut(s(0), false, |_| true).is_none(), "a hundred bytes, forty of them of one partition");
+    batcher.push(partitioned(10, &[8, 1]), (), s(1)).expect("continues");
+    let cut = batcher.cut(s(1), false, |_| true).expect("fifty");
+    assert_eq!((cut.reason, records(&cut)), (CutReason::Size, 12));
+    batcher.push(partitioned(12, &[1, 1, 1, 1]), (), s(1)).expect("continues");
+    assert!(batcher.cut(s(1), false, |_| true).is_none(), "what was cut counts no more");
+    assert_eq!(batcher.cut(s(11), false, |_| true).expect("due").reason, CutReason::Interval);
+}
+
+#[test]
+fn with_one_partition_more_than_there_may_be_the_others_are_cut() {
+    let mut batcher = partitioning(1 << 20, 3);
+    batcher.push(partitioned(0, &[1, 2]), (), s(0)).expect("continues");
+    batcher.push(partitioned(2, &[2, 3]), (), s(0)).expect("continues");
+    assert!(batcher.cut(s(0), false, |_| true).is_none(), "three may be");
+    batcher.push(partitioned(4, &[4]), (), s(0)).expect("continues");
+    let cut = batcher.cut(s(0), false, |_| true).expect("a fourth");
+    assert_eq!((cut.reason, records(&cut)), (CutReason::Partitions, 4));
+    assert!(batcher.cut(s(0), false, |_| true).is_none(), "one is left");
+    batcher.push(partitioned(5, &[5, 6, 7, 8]), (), s(0)).expect("continues");
+    assert_eq!(records(&batcher.cut(s(0), false, |_| true).expect("five")), 1);
+    let cut = batcher.cut(s(0), false, |_| true).expect("a chunk that alone has too many is taken whole");
+    assert_eq!((cut.reason, records(&cut)), (CutReason::Partitions, 4));
+}
+
+#[test]
+fn only_shards_that_may_be_cut_are_weighed() {
+    let mut batcher = partitioning(50, 3);
+    batcher.open(lease(2), T, at(0));
+    batcher.push(partitioned(0, &[1, 2, 3, 4, 5]), (), s(0)).expect("continues");
+    batcher.push(Chunk { lease: lease(2), ..partitioned(0, &[1, 1, 1, 1]) }, (), s(0)).expect("continues");
+    assert!(batcher.cut(s(0), false, |key| *key == lease(2)).is_none(), "forty bytes of one partition");
+    batcher.close(&lease(1));
+    assert!(batcher.cut(s(0), false, |_| true).is_none(), "what was dropped counts no more");
+    assert_eq!(batcher.bytes(), 40);
+}
+
+/// Records that a transform rejected are bounded like others: each becomes a line of an error object.
+#[test]
+fn what_is_rejected_counts_among_the_records_and_holds_memory() {
+    let mut batcher = batcher(1 << 40, 1_000, 32);
+    batcher.open(lease(1), T, at(0));
+    let mut all_rejected = chunk(1, 0, 600_000, 0);
+    let records = std::mem::take(&mut all_rejected.records);
+    let reject = |record: &Record| standpipe_flow::RejectedRecord::of((&lease(1), record), "type", "Code", "why");
+    all_rejected.rejected = records.iter().map(reject).collect();
+    batcher.push(all_rejected, (), s(0)).expect("continues");
+    assert!(batcher.cut(s(0), false, |_| true).is_none());
+    batcher.push(chunk(1, 600_000, 1_050_000, 0), (), s(0)).expect("continues");
+    assert_eq!(batcher.cut(s(0), false, |_| true).expect("a million").reason, CutReason::Size);
+    let mut rejected = chunk(1, 1_050_000, 1_050_001, 0);
+    rejected.rejected = rejected.records.drain(..).map(|record| reject(&record)).collect();
+    batcher.push(rejected, (), s(0)).expect("continues");
+    assert_eq!(batcher.cut(s(0), true, |_| true).expect("due").reason, CutReason::Memory);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    /// The account kept at each push is that of a count over everything, and no batch goes beyond its bounds but by its
+    /// first chunk.
+    #[test]
+    fn the_account_of_partitions_is_exact(chunks in proptest::collection::vec(proptest::collection::vec(0..12u64, 1..8), 1..40)) {
+        let mut batcher = partitioning(60, 5);
+        let (mut pushed, mut cut_records) = (0, 0);
+        let bounds = |chunks: &[(Chunk, ())]| {
+            let mut bytes: BTreeMap<_, u64> = BTreeMap::new();
+            for record in chunks.iter().flat_map(|(chunk, ())| &chunk.records) {
+                *bytes.entry(record.partition.clone()).or_default() += 10;
+            }
+            (bytes.len(), bytes.into_values().max().unwrap_or_default())
+        };
+        for partitions in chunks {
+            batcher.push(partitioned(pushed, &partitions), (), s(0)).expect("continues");
+            pushed += partitions.len() as u64;
+            while let Some(cut) = batcher.cut(s(0), false, |_| true) {
+                let chunks = &cut.shards[0].chunks;
+                let (count, largest) = bounds(chunks);
+                prop_assert!(count <= 5 || chunks.len() == 1, "{count} partitions");
+                prop_assert!(bounds(&chunks[..chunks.len() - 1]).1 < 60, "full before its last chunk");
+                match cut.reason {
+                    CutReason::Size => prop_assert!(largest >= 60 || count <= 5),
+                    reason => prop_assert_eq!(reason, CutReason::Partitions),
+                }
+                cut_records += records(&cut) as u64;
+            }
+        }
+        batcher.flush(&lease(1));
+        while let Some(cut) = batcher.cut(s(0), false, |_| true) {
+            cut_records += records(&cut) as u64;
+        }
+        prop_assert_eq!((cut_records, batcher.bytes()), (pushed, 0));
+        prop_assert!(batcher.total.is_empty());
+    }
+}
