@@ -8,8 +8,16 @@
 //!
 //! Never here: which destination a record goes to, batching, the lease.
 
+mod cloudwatch_logs;
+mod decompress;
+mod split;
 mod stage;
+#[cfg(test)]
+mod testing;
 mod transforms;
 
-pub use stage::{Fate, Fault, Made, Stage};
+pub use cloudwatch_logs::{CloudWatchLogs, CloudWatchLogsSettings};
+pub use decompress::{Codec, DECOMPRESSION_FAILED, Decompress, DecompressSettings};
+pub use split::{Split, SplitBy, SplitSettings};
+pub use stage::{Fate, Fault, Made, PROCESSING_FAILED, RESULT_BYTES_MAX, Stage};
 pub use transforms::{Counts, Step, Transforms};

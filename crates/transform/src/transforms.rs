@@ -1,7 +1,8 @@
 //! The stages of a pipeline, one after the other over the records of a chunk.
 //!
 //! Stages that look at single records run together as one job away from the async threads; a function outside is awaited
-//! between them. A record that a stage rejects takes no further part.
+//! between them. A record that a stage rejects takes no further part. What is made of one record has a bound in bytes; a
+//! record of which more is made is rejected as a whole.
 //! Never here: what a stage does.
 
 use std::fmt::Debug;
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use standpipe_flow::{Chunk, LeaseKey, Offload, Record, RejectedRecord, Transform};
 use tokio::sync::oneshot;
 
-use crate::stage::{Fate, Fault, Made, Stage};
+use crate::stage::{Fate, Fault, Made, RESULT_BYTES_MAX, Stage, held_bytes};
 
 /// Told what became of records; the metrics behind it are the caller's.
 pub trait Counts: Debug + Send + Sync + 'static {
@@ -37,6 +38,7 @@ pub struct Transforms {
     offload: Arc<dyn Offload>,
     counts: Arc<dyn Counts>,
     keeps_originals: bool,
+    result_bytes_max: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +62,12 @@ impl Transforms {
             }
         }
         runs.extend((!each.is_empty()).then(|| Run::Each(each.into())));
-        Self { steps: runs, offload, counts, keeps_originals }
+        Self { steps: runs, offload, counts, keeps_originals, result_bytes_max: RESULT_BYTES_MAX }
+    }
+
+    /// Another bound than [`RESULT_BYTES_MAX`] on what is made of one record.
+    pub fn with_result_bytes_max(self, result_bytes_max: usize) -> Self {
+        Self { result_bytes_max, ..self }
     }
 
     /// Whether every record passes as it is.
@@ -70,10 +77,10 @@ impl Transforms {
 
     async fn each(&self, stages: Arc<[Arc<dyn Stage>]>, chunk: Chunk) -> Chunk {
         let (sender, receiver) = oneshot::channel();
-        let counts = self.counts.clone();
+        let (counts, result_bytes_max) = (self.counts.clone(), self.result_bytes_max);
         self.offload.run(Box::new(move || {
             // Nobody waits any more when the reader was stopped.
-            let _ = sender.send(each_of(&stages, counts.as_ref(), chunk));
+            let _ = sender.send(each_of(&stages, counts.as_ref(), (chunk, result_bytes_max)));
         }));
         match receiver.await {
             Ok(chunk) => chunk,
@@ -115,13 +122,20 @@ impl Transform for Transforms {
 }
 
 /// Runs every record through the stages, one record at a time, so that little is in memory between them.
-fn each_of(stages: &[Arc<dyn Stage>], counts: &dyn Counts, mut chunk: Chunk) -> Chunk {
-    let mut fates = vec![[0_u64; 3]; stages.len()];
-    let mut passed = Vec::with_capacity(chunk.records.len());
-    let mut made = Made::default();
-    for record in std::mem::take(&mut chunk.records) {
-        through(stages, record, &mut made, &mut fates, &mut (&chunk.lease, &mut passed, &mut chunk.rejected));
+fn each_of(stages: &[Arc<dyn Stage>], counts: &dyn Counts, (mut chunk, result_bytes_max): (Chunk, usize)) -> Chunk {
+    let records = std::mem::take(&mut chunk.records);
+    let mut through = Through {
+        lease: &chunk.lease,
+        passed: Vec::with_capacity(records.len()),
+        rejected: std::mem::take(&mut chunk.rejected),
+        fates: vec![[0; 3]; stages.len()],
+        held: 0,
+        held_max: result_bytes_max,
+    };
+    for record in records {
+        through.whole(stages, record);
     }
+    let Through { passed, rejected, fates, .. } = through;
     for (stage, fates) in stages.iter().zip(fates) {
         for (fate, records) in [Fate::Passed, Fate::Dropped, Fate::Failed].into_iter().zip(fates) {
             if records > 0 {
@@ -129,32 +143,74 @@ fn each_of(stages: &[Arc<dyn Stage>], counts: &dyn Counts, mut chunk: Chunk) -> 
             }
         }
     }
-    chunk.records = passed;
+    (chunk.records, chunk.rejected) = (passed, rejected);
     chunk
 }
 
-type Out<'a> = (&'a LeaseKey, &'a mut Vec<Record>, &'a mut Vec<RejectedRecord>);
+/// Records on their way through single-record stages.
+struct Through<'a> {
+    lease: &'a LeaseKey,
+    passed: Vec<Record>,
+    rejected: Vec<RejectedRecord>,
+    /// By stage: passed, dropped, failed.
+    fates: Vec<[u64; 3]>,
+    /// Bytes of what has been made of the record in hand, by every stage.
+    held: usize,
+    held_max: usize,
+}
 
-/// One record through what is left of the stages.
-fn through(stages: &[Arc<dyn Stage>], record: Record, made: &mut Made, fates: &mut [[u64; 3]], out: &mut Out<'_>) {
-    let Some((stage, rest)) = stages.split_first() else {
-        out.1.push(record);
-        return;
-    };
-    let before = record.clone();
-    match stage.apply(record, made) {
-        Err(Fault { output_type, code, message }) => {
-            made.take();
-            fates[0][2] += 1;
-            out.2.push(RejectedRecord::of((out.0, &before), output_type, code, message));
+/// More was made of a record than may be, in the stage of this name.
+struct TooMuch(&'static str);
+
+impl Through<'_> {
+    /// One record through all stages. If too much is made of it, nothing of that stays but the record, rejected.
+    fn whole(&mut self, stages: &[Arc<dyn Stage>], record: Record) {
+        let (before, passed, rejected) = (record.clone(), self.passed.len(), self.rejected.len());
+        self.held = 0;
+        if let Err(TooMuch(stage)) = self.rest(stages, 0, record) {
+            self.passed.truncate(passed);
+            self.rejected.truncate(rejected);
+            let message = format!("stage {stage}: more than {} bytes are made of the record", self.held_max);
+            self.reject(&before, Fault::processing("Transform.ResultTooLarge", message));
         }
-        Ok(()) if made.is_empty() => fates[0][1] += 1,
-        Ok(()) => {
-            fates[0][0] += 1;
-            for record in made.take() {
-                through(rest, record, made, &mut fates[1..], out);
+    }
+
+    /// One record through the stages from `at` on. What it held is no longer counted when this begins.
+    fn rest(&mut self, stages: &[Arc<dyn Stage>], at: usize, record: Record) -> Result<(), TooMuch> {
+        let Some(stage) = stages.get(at) else {
+            self.held += held_bytes(&record);
+            self.passed.push(record);
+            return Ok(());
+        };
+        let before = record.clone();
+        let mut made = Made::with_room(self.held_max.saturating_sub(self.held));
+        match stage.apply(record, &mut made) {
+            Err(fault) => {
+                self.fates[at][2] += 1;
+                self.reject(&before, fault);
+            }
+            Ok(()) if made.is_over() => {
+                self.fates[at][2] += 1;
+                return Err(TooMuch(stage.name()));
+            }
+            Ok(()) if made.is_empty() => self.fates[at][1] += 1,
+            Ok(()) => {
+                self.fates[at][0] += 1;
+                let made = made.take();
+                self.held += made.iter().map(held_bytes).sum::<usize>();
+                for record in made {
+                    self.held -= held_bytes(&record);
+                    self.rest(stages, at + 1, record)?;
+                }
             }
         }
+        Ok(())
+    }
+
+    fn reject(&mut self, record: &Record, Fault { output_type, code, message }: Fault) {
+        let rejected = RejectedRecord::of((self.lease, record), output_type, code, message);
+        self.held += rejected.data.len() + size_of::<RejectedRecord>();
+        self.rejected.push(rejected);
     }
 }
 
@@ -172,12 +228,11 @@ fn number_parts(records: &mut [Record]) {
 
 /// What the chunk holds: the bytes of its records, those that were read beside them, and the records themselves.
 fn memory_bytes(chunk: &Chunk) -> usize {
-    let record = |record: &Record| {
-        let original = record.transformed.as_ref().and_then(|transformed| transformed.original.as_ref());
-        size_of::<Record>() + record.data.len() + original.map_or(0, bytes::Bytes::len)
-    };
     let rejected = |record: &RejectedRecord| size_of::<RejectedRecord>() + record.data.len();
-    chunk.records.iter().map(record).sum::<usize>()
+    chunk.records.iter().map(held_bytes).sum::<usize>()
         + chunk.rejected.iter().map(rejected).sum::<usize>()
-        + chunk.originals.iter().map(record).sum::<usize>()
+        + chunk.originals.iter().map(held_bytes).sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests;
