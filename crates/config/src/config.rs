@@ -9,10 +9,12 @@ use std::time::Duration;
 use standpipe_flow::DestinationId;
 
 use crate::errors::ConfigErrors;
-pub use crate::file::{
-    Compression, Deaggregate, HeartbeatMode, Logs, LostObject, OnDestinationFailure, OutOfRange, ParquetCompression,
+pub use crate::file::s3::{
+    Compression, LostObject, OrcCompression, ParquetCompression, ParquetTimestamps, ParquetVersion, Publish,
     RecordDelimiter,
 };
+pub use crate::file::transforms::Decompress;
+pub use crate::file::{Deaggregate, HeartbeatMode, Logs, OnDestinationFailure, OutOfRange};
 use crate::template::Template;
 pub use crate::units::StartPosition;
 
@@ -44,6 +46,10 @@ pub struct Aws {
     pub dynamodb_endpoint: Option<String>,
     /// Endpoint of S3, without a slash at its end; path-style addresses go with it.
     pub s3_endpoint: Option<String>,
+    /// Endpoint of Lambda, without a slash at its end.
+    pub lambda_endpoint: Option<String>,
+    /// Endpoint of Glue, without a slash at its end.
+    pub glue_endpoint: Option<String>,
 }
 
 /// This process.
@@ -66,7 +72,9 @@ pub struct Pipeline {
     pub lease: Lease,
     /// Where records come from.
     pub source: Kinesis,
-    /// Where records go; exactly one today.
+    /// What is done to records before any destination sees them, in this order.
+    pub transforms: Vec<Transform>,
+    /// Where records go; at least one, each id once.
     pub destinations: Vec<Destination>,
     /// What a failing destination does to the others.
     pub on_destination_failure: OnDestinationFailure,
@@ -144,6 +152,77 @@ impl Stream {
     }
 }
 
+/// What is done to records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transform {
+    /// They are unpacked.
+    Decompress(Decompress),
+    /// Envelopes of CloudWatch Logs.
+    CloudwatchLogs {
+        /// Only the messages of the log events go on.
+        extract_message: bool,
+    },
+    /// JSON documents one after the other become a record each.
+    SplitJson {
+        /// The most records of one.
+        max: usize,
+    },
+    /// What stands between delimiters becomes a record each.
+    SplitDelimited(String),
+    /// A line of text becomes a JSON object.
+    Parse(Parse),
+    /// A JSON object becomes a line of comma-separated values.
+    ToCsv {
+        /// The members of the object, in their order; at least one.
+        columns: Vec<String>,
+        /// What stands between values.
+        delimiter: u8,
+    },
+    /// A jq program; it has been compiled once.
+    Jq(String),
+    /// A Lambda function.
+    Lambda(Lambda),
+}
+
+/// What a line of text is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parse {
+    /// Apache's common log format.
+    ApacheCommon,
+    /// Apache's combined log format.
+    ApacheCombined,
+    /// BSD syslog.
+    SyslogRfc3164,
+    /// Syslog of RFC 5424.
+    SyslogRfc5424,
+    /// An XML document.
+    Xml,
+    /// Comma-separated values.
+    Csv {
+        /// The names of the columns; `None`: the first line of each record has them.
+        columns: Option<Vec<String>>,
+        /// What stands between values.
+        delimiter: u8,
+        /// What stands around a value with delimiters within.
+        quote: u8,
+    },
+    /// A regular expression with named groups; it has been compiled once.
+    Regex(String),
+}
+
+/// A Lambda function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lambda {
+    /// Its name or ARN, as written.
+    pub function: String,
+    /// How often a batch is tried again that the function failed.
+    pub retries: u32,
+    /// Bytes of records in one request.
+    pub buffer_bytes: u64,
+    /// How long records of a shard wait for more of them.
+    pub buffer_interval: Duration,
+}
+
 /// A destination of a kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Destination {
@@ -182,9 +261,9 @@ pub struct S3 {
     pub error_prefix: Template,
     /// What an object holds.
     pub format: Format,
-    /// The compression of the whole object; `None` with Parquet, which compresses inside.
+    /// The compression of the whole object; `None` with tables, which compress inside.
     pub compression: Compression,
-    /// What ends a record; `None` with Parquet.
+    /// What ends a record; `None` with tables.
     pub record_delimiter: RecordDelimiter,
     /// The end of the keys of data objects, with its dot; may be empty.
     pub extension: String,
@@ -196,20 +275,143 @@ pub struct S3 {
     pub kms_key: Option<String>,
     /// What is done when an upload has vanished between commit and publication.
     pub lost_object: LostObject,
+    /// A jq program that says which records this destination gets; `None` for all. It has been compiled once.
+    pub when: Option<String>,
+    /// How records are parted; the keys of both kinds are exactly those that the prefix names.
+    pub partitions: Option<Partitions>,
+    /// The time zone of times in keys, a name of the IANA database; `None` for UTC.
+    pub time_zone: Option<String>,
+    /// The account that must own the bucket.
+    pub bucket_owner: Option<String>,
+    /// Where records are kept as they were read; `None` for nowhere.
+    pub backup: Option<Backup>,
+}
+
+/// How records are parted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partitions {
+    /// Keys with their jq programs, which have been compiled once; in the order of the file.
+    pub query: Vec<(String, String)>,
+    /// Keys that Lambda functions give.
+    pub lambda: Vec<String>,
+    /// Partitions that are buffered at once.
+    pub max_active: usize,
+    /// What stands for a missing value; `None`: the record becomes an error record.
+    pub default: Option<String>,
+    /// How many small objects become visible.
+    pub publish: Publish,
+}
+
+/// Where records are kept as they were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The beginning of the keys of backup objects.
+    pub prefix: Template,
+    /// The compression of backup objects.
+    pub compression: Compression,
 }
 
 /// What an object holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Format {
     /// The bytes of the records.
     Raw,
     /// The bytes of the records, each with its delimiter.
     JsonLines,
-    /// A table.
-    Parquet {
-        /// The compression of its pages.
-        compression: ParquetCompression,
-        /// Names and types of its columns, as written; they have been checked.
-        columns: String,
+    /// A table as a Parquet file.
+    Parquet(Box<Parquet>),
+    /// A table as an ORC file.
+    Orc(Box<Orc>),
+}
+
+impl Format {
+    /// Whether it has columns.
+    #[must_use]
+    pub fn is_table(&self) -> bool {
+        matches!(self, Self::Parquet(_) | Self::Orc(_))
+    }
+}
+
+/// A table as a Parquet file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parquet {
+    /// Its columns, and how records become rows.
+    pub table: Table,
+    /// The compression of its pages.
+    pub compression: ParquetCompression,
+    /// Whether repeated values are written once a row group.
+    pub dictionary: bool,
+    /// Bytes of a page.
+    pub page_bytes: u64,
+    /// Bytes of a row group.
+    pub row_group_bytes: u64,
+    /// The version of the file's form.
+    pub version: ParquetVersion,
+    /// How timestamps are stored.
+    pub timestamps: ParquetTimestamps,
+}
+
+/// A table as an ORC file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Orc {
+    /// Its columns, and how records become rows.
+    pub table: Table,
+    /// The compression of its streams.
+    pub compression: OrcCompression,
+    /// Bytes of a stripe.
+    pub stripe_bytes: u64,
+}
+
+/// The columns of a table, and how records become rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// The columns.
+    pub columns: TableColumns,
+    /// How records become rows.
+    pub deserializer: Deserializer,
+}
+
+/// Where the columns of a table come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableColumns {
+    /// A schema in any of the forms that may stand in a config or a file; it has been read once.
+    Written(String),
+    /// A table of the Glue Data Catalog.
+    Glue(Glue),
+}
+
+/// A table of the Glue Data Catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glue {
+    /// The database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+    /// The account of the catalog; `None` for that of the credentials.
+    pub catalog: Option<String>,
+    /// The region of the catalog; `None` for `aws.region`.
+    pub region: Option<String>,
+    /// The version of the table; `None` for the latest, which is followed.
+    pub version: Option<String>,
+}
+
+/// How records become rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deserializer {
+    /// Takes what it can.
+    Openx {
+        /// Keys are compared, and keys of maps written, in small letters.
+        case_insensitive: bool,
+        /// The column `a_b` takes the key `a.b`.
+        convert_dots_in_keys: bool,
+        /// Columns whose key has another name: column, key.
+        column_keys: Vec<(String, String)>,
+    },
+    /// Refuses what has another type.
+    Hive {
+        /// Patterns of Joda-Time that timestamps are tried with, or `millis`.
+        timestamp_formats: Vec<String>,
     },
 }

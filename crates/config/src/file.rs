@@ -13,9 +13,15 @@ use std::marker::PhantomData;
 
 use crate::decode::Located;
 use crate::text::{
-    BucketText, ColumnsText, ConsumerText, DestinationIdText, DurationText, EndpointText, ExtensionText, KmsKeyText,
-    LeasesText, ListenText, PrefixText, RegionText, SizeText, StartText, StreamText, TableText, WorkerIdText,
+    ConsumerText, DestinationIdText, DurationText, EndpointText, LeasesText, ListenText, RegionText, SizeText,
+    StartText, StreamText, TableText, WorkerIdText,
 };
+
+pub(crate) mod s3;
+pub(crate) mod transforms;
+
+use s3::S3File;
+use transforms::TransformFile;
 
 /// A configuration of Standpipe. It may be spread over several files; each begins with `version: 1`, and pipelines are
 /// put together by name.
@@ -65,6 +71,10 @@ pub(crate) struct EndpointsFile {
     pub(crate) dynamodb: Option<Located<EndpointText>>,
     /// S3. With an endpoint of its own, path-style addresses are used.
     pub(crate) s3: Option<Located<EndpointText>>,
+    /// Lambda.
+    pub(crate) lambda: Option<Located<EndpointText>>,
+    /// Glue.
+    pub(crate) glue: Option<Located<EndpointText>>,
 }
 
 /// This process.
@@ -168,7 +178,10 @@ pub(crate) struct PipelineFile {
     pub(crate) lease: Option<LeaseFile>,
     /// Where records come from.
     pub(crate) source: SourceFile,
-    /// Where records go: one destination; several are not built yet.
+    /// What is done to records before any destination sees them, in this order. Each may pass, drop, fail or multiply a
+    /// record. Default: nothing.
+    pub(crate) transforms: Option<Vec<TransformFile>>,
+    /// Where records go. Each destination gets every record, with a buffer and a position of its own.
     #[schemars(length(min = 1))]
     pub(crate) destinations: Located<Vec<Located<DestinationFile>>>,
     /// When one of several destinations fails: `isolate` lets the others go on, each with its own position; `stop`
@@ -340,167 +353,6 @@ pub(crate) enum DestinationFile {
     S3(Box<S3File>),
 }
 
-/// Objects in an S3 bucket.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "S3")]
-pub(crate) struct S3File {
-    /// The name of this destination's position in the lease table; it must stay as long as the destination does.
-    /// Default: the kind, `s3`.
-    #[schemars(extend("default" = "s3"))]
-    pub(crate) id: Option<Located<DestinationIdText>>,
-    /// The bucket's name or ARN.
-    pub(crate) bucket: Located<BucketText>,
-    /// The beginning of object keys, with `!{timestamp:PATTERN}` (a pattern of Java's DateTimeFormatter, in UTC, of the
-    /// oldest record) and `!{firehose:random-string}`. Without any expression `yyyy/MM/dd/HH/` is put behind it.
-    pub(crate) prefix: Option<Located<PrefixText>>,
-    /// The same for records that could not be delivered, with `!{firehose:error-output-type}`. Default:
-    /// `<prefix><error-output-type>/yyyy/MM/dd/HH/`; needed when `prefix` has an expression.
-    pub(crate) error_prefix: Option<Located<PrefixText>>,
-    /// What an object holds. `raw`: the records' bytes. `json_lines`: the same, each ended by a newline. `parquet`: a
-    /// table, from records that are JSON objects. Default json_lines.
-    #[schemars(extend("default" = "json_lines"))]
-    pub(crate) format: Option<Located<FormatFile>>,
-    /// The compression of raw and json_lines: none, gzip or zstd. Default none. It costs CPU and saves storage.
-    #[schemars(extend("default" = "none"))]
-    pub(crate) compression: Option<Located<Compression>>,
-    /// What ends a record: `newline` (default of json_lines) or `none` (default of raw).
-    pub(crate) record_delimiter: Option<Located<RecordDelimiter>>,
-    /// Replaces the end of object keys. Default: that of format and compression, such as `.parquet` or `.gz`.
-    pub(crate) file_extension: Option<Located<ExtensionText>>,
-    /// The columns of a table; needed for parquet.
-    pub(crate) schema: Option<Located<SchemaFile>>,
-    /// When an object is made: at this size or after this time, whichever comes first.
-    pub(crate) buffer: Option<BufferFile>,
-    /// How objects are encrypted. Default: as the bucket says.
-    pub(crate) encryption: Option<EncryptionFile>,
-    /// When an upload has vanished between commit and publication: `replay` delivers its records again, `assume_published`
-    /// takes the object for delivered and then deleted by a reader. Default replay.
-    #[schemars(extend("default" = "replay"))]
-    pub(crate) lost_object: Option<LostObject>,
-}
-
-/// What an object holds: a word, or a word with its settings.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum FormatFile {
-    Raw,
-    JsonLines,
-    Parquet(Option<ParquetFile>),
-}
-
-impl JsonSchema for FormatFile {
-    fn schema_name() -> Cow<'static, str> {
-        "Format".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let parquet = generator.subschema_for::<ParquetFile>();
-        schemars::json_schema!({ "oneOf": [
-            { "type": "string", "enum": ["raw", "json_lines", "parquet"] },
-            {
-                "type": "object",
-                "properties": { "parquet": parquet },
-                "required": ["parquet"],
-                "additionalProperties": false
-            }
-        ] })
-    }
-}
-
-/// Settings of Parquet.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Parquet")]
-pub(crate) struct ParquetFile {
-    /// The compression of column pages. Default snappy; zstd is smaller and costs more CPU.
-    #[schemars(extend("default" = "snappy"))]
-    pub(crate) compression: Option<ParquetCompression>,
-}
-
-/// The compression of Parquet's pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum ParquetCompression {
-    /// Fast, Firehose's default.
-    #[default]
-    Snappy,
-    /// Smaller, and costs more CPU.
-    Zstd,
-    /// For readers that know nothing else.
-    Gzip,
-    /// As it is.
-    None,
-}
-
-/// The compression of a whole object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Compression {
-    /// As it is.
-    #[default]
-    None,
-    /// Gzip: `.gz`.
-    Gzip,
-    /// Zstandard: `.zst`.
-    Zstd,
-}
-
-/// What ends a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum RecordDelimiter {
-    /// One `\n`.
-    Newline,
-    /// Nothing.
-    None,
-}
-
-/// What is done when an upload has vanished between commit and publication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum LostObject {
-    /// Its records are delivered again: a repeat is better than a loss.
-    #[default]
-    Replay,
-    /// It counts as published; for buckets whose readers delete objects.
-    AssumePublished,
-}
-
-/// The columns of a table.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "TableSchema")]
-pub(crate) struct SchemaFile {
-    /// Names and types, as in Hive: `id bigint, total double, tags array<string>`. `standpipe infer FILE` prints it.
-    pub(crate) columns: Located<ColumnsText>,
-}
-
-/// When an object is made.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Buffer")]
-pub(crate) struct BufferFile {
-    /// Bytes of records before compression that make one object. Default 5MiB; 128MiB with parquet. At least 1MiB.
-    pub(crate) size: Option<Located<SizeText>>,
-    /// The age of the oldest record that makes an object. Default 5m; at most 5h; `0s` delivers without waiting and
-    /// costs a commit for nearly every read.
-    #[schemars(extend("default" = "5m"))]
-    pub(crate) interval: Option<Located<DurationText>>,
-}
-
-/// How objects are encrypted.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Encryption")]
-pub(crate) struct EncryptionFile {
-    /// A KMS key: alias, id or ARN. Each object costs a KMS request.
-    pub(crate) kms: Located<KmsKeyText>,
-}
-
 /// A mapping from names that the user chooses, in the order of the file, with the places of the names.
 #[derive(Debug)]
 pub(crate) struct Named<T>(pub(crate) Vec<(Located<String>, T)>);
@@ -539,4 +391,19 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
         let value = generator.subschema_for::<T>();
         schemars::json_schema!({ "type": "object", "additionalProperties": value })
     }
+}
+
+/// The schema of `word`, or of `{ word: settings }`, for words with settings that may be left out or must be there.
+fn words_or_settings(words: &[&str], settings: &[(&str, schemars::Schema)]) -> schemars::Schema {
+    let words = schemars::json_schema!({ "type": "string", "enum": words });
+    let tagged = |(word, settings): &(&str, schemars::Schema)| {
+        schemars::json_schema!({
+            "type": "object",
+            "properties": { *word: settings },
+            "required": [word],
+            "additionalProperties": false
+        })
+    };
+    let ways: Vec<schemars::Schema> = std::iter::once(words).chain(settings.iter().map(tagged)).collect();
+    schemars::json_schema!({ "oneOf": ways })
 }

@@ -6,6 +6,7 @@
 //! Never here: the environment (it comes in as a function), a clock, the network, or a secret in any message.
 #![forbid(unsafe_code)]
 
+pub mod checks;
 pub mod config;
 mod decode;
 mod errors;
@@ -18,6 +19,8 @@ mod nearest;
 mod not_built;
 mod resolve;
 mod resolve_s3;
+mod resolve_table;
+mod resolve_transforms;
 pub mod schema;
 pub mod secrets;
 mod shape;
@@ -28,10 +31,10 @@ mod tree;
 pub mod units;
 mod variables;
 
+pub use checks::{Checks, TextError, Unchecked};
 pub use config::Config;
 pub use errors::{ConfigError, ConfigErrors};
 pub use load::{load, parse};
-pub use resolve::Checks;
 pub use variables::Env;
 
 #[cfg(test)]

@@ -56,6 +56,23 @@ pub const SHUTDOWN_GRACE: Bounds<Duration> = Bounds {
     why: "the platform ends the process after its own grace: Kubernetes 30 s, ECS 30 to 120 s unless told otherwise",
 };
 
+/// `lambda.buffer.size`. Firehose takes 0.2 to 3 MB: Lambda takes 6 MB, and base64 adds a third.
+pub const LAMBDA_BUFFER_BYTES: Bounds<u64> =
+    Bounds { least: 64 << 10, most: 3 * MIB, why: "Lambda takes 6 MB, and base64 adds a third" };
+/// `lambda.buffer.interval`. Firehose's bounds.
+pub const LAMBDA_BUFFER_INTERVAL: Bounds<Duration> =
+    Bounds { least: Duration::ZERO, most: Duration::from_secs(900), why: "records wait in memory for so long" };
+/// `lambda.retries`. Ours: what has failed a hundred times is not going to work.
+pub const LAMBDA_RETRIES_MAX: u32 = 100;
+/// `parquet.page_size`. Firehose's least.
+pub const PAGE_BYTES: Bounds<u64> = Bounds { least: 64 << 10, most: 128 * MIB, why: "a reader unpacks a page at once" };
+/// `parquet.row_group_size`. Firehose's least is 64 MiB; smaller ones cost readers time and save us memory.
+pub const ROW_GROUP_BYTES: Bounds<u64> =
+    Bounds { least: MIB, most: GIB, why: "a writer holds a row group, and a reader takes one at once" };
+/// `orc.stripe_size`. Firehose's least is 8 MiB.
+pub const STRIPE_BYTES: Bounds<u64> =
+    Bounds { least: MIB, most: GIB, why: "a writer holds a stripe, and a reader takes one at once" };
+
 // Defaults that are numbers.
 
 /// `lease.failover`: the KCL's `failoverTimeMillis`.
@@ -66,8 +83,22 @@ pub const POLL_DEFAULT: Duration = Duration::from_secs(1);
 pub const BUFFER_INTERVAL_DEFAULT: Duration = Duration::from_secs(300);
 /// `buffer.size` of raw and json_lines: Firehose's.
 pub const BUFFER_BYTES_DEFAULT: u64 = 5 * MIB;
-/// `buffer.size` of parquet: Firehose's, with conversion.
-pub const BUFFER_BYTES_PARQUET_DEFAULT: u64 = 128 * MIB;
+/// `buffer.size` of tables and of partitions: Firehose's, with conversion or dynamic partitioning.
+pub const BUFFER_BYTES_LARGE_DEFAULT: u64 = 128 * MIB;
+/// `lambda.retries`: Firehose's `NumberOfRetries`.
+pub const LAMBDA_RETRIES_DEFAULT: u32 = 3;
+/// `lambda.buffer.size`: Firehose's.
+pub const LAMBDA_BUFFER_BYTES_DEFAULT: u64 = MIB;
+/// `split.json.max`. Firehose's is 500, beyond which it silently takes nothing apart.
+pub const PIECES_DEFAULT: usize = 100_000;
+/// `partitions.max_active`: Firehose's quota.
+pub const PARTITIONS_DEFAULT: usize = 500;
+/// `parquet.page_size`: Firehose's and the library's.
+pub const PAGE_BYTES_DEFAULT: u64 = MIB;
+/// `parquet.row_group_size`. Firehose's is 256 MiB; half of it is what its default buffer fills.
+pub const ROW_GROUP_BYTES_DEFAULT: u64 = 128 * MIB;
+/// `orc.stripe_size`: Firehose's.
+pub const STRIPE_BYTES_DEFAULT: u64 = 64 * MIB;
 /// `worker.shutdown_grace`: below the 60 s of our Helm chart.
 pub const SHUTDOWN_GRACE_DEFAULT: Duration = Duration::from_secs(50);
 
@@ -91,8 +122,14 @@ pub const LEASES_MAX: u32 = 100_000;
 pub const PIPELINES_MAX: usize = 1_000;
 /// Retired ids of a pipeline. Ours: they stand in every lease row until they are forgotten.
 pub const RETIRED_MAX: usize = 32;
-/// Destinations of a pipeline. Ours: several are designed and not built yet.
-pub const DESTINATIONS_MAX: usize = 1;
+/// Destinations of a pipeline. Ours: each has an entry in every lease row, and a share of the memory.
+pub const DESTINATIONS_MAX: usize = 16;
+/// `split.json.max`. Ours: the smallest documents of the largest record.
+pub const PIECES_MAX: usize = 5_000_000;
+/// Keys of `partition_by`: Firehose's.
+pub const PARTITION_KEYS_MAX: usize = 50;
+/// `partitions.max_active`. Ours: each costs an object a batch.
+pub const PARTITIONS_MAX: usize = 100_000;
 
 // Prefixes.
 

@@ -7,12 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::checks::Checks;
 use crate::config::Config;
 use crate::decode;
 use crate::errors::{self, ConfigErrors, Finding};
 use crate::file::File;
 use crate::limits;
-use crate::resolve::{self, Checks};
+use crate::resolve;
 use crate::source::{At, Sources};
 use crate::tree::{self, Node, Value};
 use crate::variables::{self, Env};
@@ -20,7 +21,7 @@ use crate::{schema, shape};
 
 /// Reads the configuration that several files make together. A folder stands for all its `*.yaml`, in the order of their
 /// names; a file that is named twice is read once.
-pub fn load(paths: &[PathBuf], env: Env<'_>, checks: &Checks<'_>) -> Result<Config, ConfigErrors> {
+pub fn load(paths: &[PathBuf], env: Env<'_>, checks: &dyn Checks) -> Result<Config, ConfigErrors> {
     let mut sources = Sources::default();
     for path in files(paths)? {
         let name = path.display().to_string();
@@ -30,13 +31,13 @@ pub fn load(paths: &[PathBuf], env: Env<'_>, checks: &Checks<'_>) -> Result<Conf
 }
 
 /// Reads the configuration that one text makes; `name` stands for it in errors.
-pub fn parse(name: &str, text: &str, env: Env<'_>, checks: &Checks<'_>) -> Result<Config, ConfigErrors> {
+pub fn parse(name: &str, text: &str, env: Env<'_>, checks: &dyn Checks) -> Result<Config, ConfigErrors> {
     let mut sources = Sources::default();
     sources.add(name, text);
     understand(&sources, env, checks)
 }
 
-fn understand(sources: &Sources, env: Env<'_>, checks: &Checks<'_>) -> Result<Config, ConfigErrors> {
+fn understand(sources: &Sources, env: Env<'_>, checks: &dyn Checks) -> Result<Config, ConfigErrors> {
     let mut findings = Vec::new();
     let nodes = trees(sources, env, &mut findings);
     let mut warnings: Vec<Finding> = findings.extract_if(.., |finding| finding.is_warning()).collect();
@@ -131,7 +132,7 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>, ConfigErrors> {
     Ok(files)
 }
 
-fn read(path: &Path, name: &str) -> Result<String, ConfigErrors> {
+pub(crate) fn read(path: &Path, name: &str) -> Result<String, ConfigErrors> {
     let fail = |message: String| errors::unreadable(name, message, None);
     let size = fs::metadata(path).map_err(|e| fail(format!("cannot read the file: {e}")))?.len();
     if size > limits::FILE_BYTES_MAX as u64 {

@@ -117,6 +117,93 @@ pub(crate) fn region(text: &str) -> Result<String, NameError> {
     if good { Ok(text.to_owned()) } else { refuse("small letters, digits and `-`", "for example `eu-west-1`") }
 }
 
+/// An account's number.
+pub(crate) fn account(text: &str) -> Result<String, NameError> {
+    if text.len() == 12 && digits(text) {
+        Ok(text.to_owned())
+    } else {
+        refuse("an account has 12 digits", "for example `111122223333`")
+    }
+}
+
+/// A time zone of the IANA database.
+pub(crate) fn time_zone(text: &str) -> Result<String, NameError> {
+    match jiff::tz::TimeZone::get(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => refuse("there is no such zone", "a name such as `Europe/Berlin`, or `UTC`"),
+    }
+}
+
+/// One character of one byte that is no letter or digit.
+pub(crate) fn character(text: &str) -> Result<u8, NameError> {
+    match (text, text.as_bytes()) {
+        ("\\t", _) => Ok(b'\t'),
+        (_, [one]) if one.is_ascii() && !one.is_ascii_alphanumeric() && !b"\r\n".contains(one) => Ok(*one),
+        _ => refuse("one character of ASCII, no letter or digit, is expected", "for example `;`, or `\\t` for a tab"),
+    }
+}
+
+/// How many partitions.
+pub(crate) fn partitions(text: &str) -> Result<usize, NameError> {
+    count(text, limits::PARTITIONS_MAX)
+}
+
+/// How many records may be made of one.
+pub(crate) fn pieces(text: &str) -> Result<usize, NameError> {
+    count(text, limits::PIECES_MAX)
+}
+
+/// How often a function is asked again.
+pub(crate) fn retries(text: &str) -> Result<u32, NameError> {
+    match text.parse::<u32>() {
+        Ok(retries) if retries <= limits::LAMBDA_RETRIES_MAX => Ok(retries),
+        _ => refuse(format!("0 to {} are possible", limits::LAMBDA_RETRIES_MAX), "for example `3`"),
+    }
+}
+
+fn count(text: &str, most: usize) -> Result<usize, NameError> {
+    match text.parse::<usize>() {
+        Ok(count) if (1..=most).contains(&count) => Ok(count),
+        _ => refuse(format!("1 to {most} are possible"), "for example `500`"),
+    }
+}
+
+/// A Lambda function's name or ARN, with or without a version or alias.
+pub(crate) fn function(text: &str) -> Result<String, NameError> {
+    const EXAMPLE: &str = "for example `enrich-orders`, or its ARN";
+    let name = match text.strip_prefix("arn:") {
+        Some(rest) => match rest.splitn(6, ':').collect::<Vec<_>>().as_slice() {
+            [partition, "lambda", region, account, "function", name]
+                if partition.starts_with("aws") && !region.is_empty() && account.len() == 12 && digits(account) =>
+            {
+                (*name).to_owned()
+            }
+            _ => return refuse("the ARN is not that of a function", EXAMPLE),
+        },
+        None => text.to_owned(),
+    };
+    let (name, version) = name.split_once(':').unwrap_or((&name, "1"));
+    let good = |part: &str, more: &[u8]| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b) || more.contains(&b))
+    };
+    if good(name, b"") && good(version, b"$") && name.len() <= 140 {
+        Ok(text.to_owned())
+    } else {
+        refuse("letters, digits, `_` and `-`, at most 140", EXAMPLE)
+    }
+}
+
+/// `millis`, or a pattern of Joda-Time. Its letters are those of Java's patterns but for a few that no record has.
+pub(crate) fn joda_pattern(text: &str) -> Result<String, NameError> {
+    if text == "millis" {
+        return Ok(text.to_owned());
+    }
+    match crate::java_pattern::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(e) => Err(NameError { reason: e.message, hint: e.hint }),
+    }
+}
+
 /// A worker's id; `None` for `auto`.
 pub(crate) fn worker_id(text: &str) -> Result<Option<String>, NameError> {
     if text == "auto" {

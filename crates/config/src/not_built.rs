@@ -7,38 +7,23 @@
 /// Where (`*` is a name that the user chose, `[]` an element of a list), and the keys or words there.
 const TABLE: &[(&str, &[&str])] = &[
     ("aws", &["role_arn", "external_id"]),
-    ("aws.endpoints", &["lambda", "redshift_data"]),
+    ("aws.endpoints", &["redshift_data"]),
     ("http", &["admin"]),
     ("telemetry", &["cloudwatch_emf"]),
-    ("pipelines.*", &["transforms"]),
     ("pipelines.*.source", &["kafka"]),
     ("pipelines.*.source.kinesis", &["role_arn", "external_id"]),
     ("pipelines.*.destinations[]", &["redshift", "opensearch", "splunk", "http", "snowflake", "iceberg"]),
-    (
-        "pipelines.*.destinations[].s3",
-        &[
-            "role_arn",
-            "external_id",
-            "allow_unconfined_prefix",
-            "partition_by",
-            "partitions",
-            "deserializer",
-            "when",
-            "backup",
-        ],
-    ),
-    ("pipelines.*.destinations[].s3.format", &["orc"]),
-    ("pipelines.*.destinations[].s3.compression", &["zip", "snappy", "hadoop_snappy"]),
-    ("pipelines.*.destinations[].s3.schema", &["glue", "file", "infer"]),
+    ("pipelines.*.destinations[].s3", &["role_arn", "external_id"]),
+    ("pipelines.*.destinations[].s3.schema", &["infer"]),
 ];
 
 /// Keys that are not built and stand in the place of one that is, which is then not asked for.
-pub(crate) const REPLACES: &[(&str, &str)] = &[("glue", "columns"), ("file", "columns"), ("infer", "columns")];
+pub(crate) const REPLACES: &[(&str, &str)] = &[("infer", "columns")];
 
 /// Words that people bring along, and what they are here. Each is a key or word nowhere in a config.
 const WORDS: &[(&str, &str)] = &[
-    ("dynamic_partitioning", "partitions are `partition_by` of an s3 destination, which is not built yet"),
-    ("partition_keys", "partitions are `partition_by` of an s3 destination, which is not built yet"),
+    ("dynamic_partitioning", "partitions are `partition_by` of an s3 destination: `partition_by: { KEY: JQ }`"),
+    ("partition_keys", "partitions are `partition_by` of an s3 destination: `partition_by: { KEY: JQ }`"),
     ("consumer", "a consumer is named in `source.kinesis.read: { enhanced_fan_out: { consumer: NAME } }`"),
     ("consumer_name", "a consumer is named in `source.kinesis.read: { enhanced_fan_out: { consumer: NAME } }`"),
     ("efo", "it is `source.kinesis.read: { enhanced_fan_out: { consumer: NAME } }`"),
@@ -53,7 +38,7 @@ const WORDS: &[(&str, &str)] = &[
     ("iterator_type", "it is `source.kinesis.start`: trim_horizon, latest, a time, or a span such as -6h"),
     ("starting_position", "it is `source.kinesis.start`: trim_horizon, latest, a time, or a span such as -6h"),
     ("buffering_hints", "it is `buffer: { size: 5MiB, interval: 300s }`"),
-    ("processors", "they are `transforms` of a pipeline, which are not built yet"),
+    ("processors", "they are `transforms` of a pipeline"),
     (
         "credentials",
         "credentials come from the SDK's own chain: the environment, a profile, or the role of the process",

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use standpipe_flow::DestinationId;
 
+use crate::checks::{Checks, TextError};
 use crate::config::{
-    Aws, CONSUMER_DEFAULT, Config, Deaggregate, Kinesis, Lease, Logs, OutOfRange, Pipeline, ReadMode, Stream, Worker,
+    Aws, CONSUMER_DEFAULT, Config, Deaggregate, Kinesis, Lease, Logs, OutOfRange, Pipeline, ReadMode, Stream,
+    Transform, Worker,
 };
 use crate::decode::Located;
 use crate::errors::Finding;
@@ -24,12 +26,6 @@ use crate::template::TemplateError;
 use crate::text::{DestinationIdText, DurationText, SizeText};
 use crate::units::{self, StartPosition, UnitError};
 
-/// What other crates know about texts that stand in a configuration.
-pub struct Checks<'a> {
-    /// Whether a column list is one, with the reason when it is not.
-    pub columns: &'a dyn Fn(&str) -> Result<(), String>,
-}
-
 /// The port of health, metrics and the status page. 9464 is the port that OpenTelemetry gives to Prometheus exporters.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9464);
 
@@ -37,7 +33,7 @@ const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 pub(crate) fn resolve(
     files: Vec<File>,
     sources: &Sources,
-    checks: &Checks<'_>,
+    checks: &dyn Checks,
     findings: &mut Vec<Finding>,
 ) -> Option<Config> {
     let before = findings.len();
@@ -47,7 +43,7 @@ pub(crate) fn resolve(
 
 pub(crate) struct Resolver<'a> {
     pub(crate) sources: &'a Sources,
-    pub(crate) checks: &'a Checks<'a>,
+    pub(crate) checks: &'a dyn Checks,
     pub(crate) findings: &'a mut Vec<Finding>,
 }
 
@@ -73,6 +69,11 @@ impl From<NameError> for Refusal {
 impl From<TemplateError> for Refusal {
     fn from(e: TemplateError) -> Self {
         Self { reason: e.message, hint: e.hint, part: Some(e.span), not_built: e.not_built }
+    }
+}
+impl From<TextError> for Refusal {
+    fn from(e: TextError) -> Self {
+        Self { reason: e.reason, hint: e.hint, part: e.part, not_built: false }
     }
 }
 impl From<String> for Refusal {
@@ -134,8 +135,10 @@ impl Resolver<'_> {
         let kinesis_endpoint = endpoint("kinesis", endpoints.kinesis);
         let dynamodb_endpoint = endpoint("dynamodb", endpoints.dynamodb);
         let s3_endpoint = endpoint("s3", endpoints.s3);
+        let lambda_endpoint = endpoint("lambda", endpoints.lambda);
+        let glue_endpoint = endpoint("glue", endpoints.glue);
         let region = file.region.and_then(|text| self.text("aws.region", &text, "a region", names::region));
-        Aws { region, kinesis_endpoint, dynamodb_endpoint, s3_endpoint }
+        Aws { region, kinesis_endpoint, dynamodb_endpoint, s3_endpoint, lambda_endpoint, glue_endpoint }
     }
 
     fn worker(&mut self, file: Option<WorkerFile>) -> Worker {
@@ -214,11 +217,13 @@ impl Resolver<'_> {
         let SourceFile::Kinesis(kinesis) = file.source;
         let lease = self.lease(&format!("{path}.lease"), &name, file.lease.unwrap_or_default());
         let source = self.kinesis(&format!("{path}.source.kinesis"), *kinesis);
-        let destinations = self.destinations(&format!("{path}.destinations"), file.destinations);
+        let transforms = self.transforms(&format!("{path}.transforms"), file.transforms.unwrap_or_default());
+        let asks_lambda = transforms.iter().any(|transform| matches!(transform, Transform::Lambda(_)));
+        let destinations = self.destinations(&format!("{path}.destinations"), file.destinations, asks_lambda);
         let used: Vec<&DestinationId> = destinations.iter().map(|d| d.id()).collect();
         let retired = self.retired(&format!("{path}.retired"), file.retired.unwrap_or_default(), &used);
         let on_destination_failure = file.on_destination_failure.unwrap_or_default();
-        Pipeline { name, lease, source, destinations, on_destination_failure, retired }
+        Pipeline { name, lease, source, transforms, destinations, on_destination_failure, retired }
     }
 
     fn lease(&mut self, path: &str, pipeline: &str, file: LeaseFile) -> Lease {

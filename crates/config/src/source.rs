@@ -54,6 +54,11 @@ impl Sources {
         self.files.len()
     }
 
+    /// The name of a file; empty for a number that was never given.
+    pub(crate) fn name(&self, file: usize) -> &str {
+        self.files.get(file).map_or("", |f| &f.name)
+    }
+
     /// The text of a file; empty for a number that was never given.
     pub(crate) fn text(&self, file: usize) -> &str {
         self.files.get(file).map_or("", |f| &f.text)

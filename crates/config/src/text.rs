@@ -128,3 +128,47 @@ text!(
     /// `unlimited`, or how many.
     LeasesText, "number of leases", ["string", "integer"], r"^(unlimited|[0-9]+)$", ["unlimited", 8]
 );
+text!(
+    /// A jq program.
+    JqText, "jq program", "string", r".", ["select(.type == \"order\")"]
+);
+text!(
+    /// A regular expression.
+    RegexText, "regular expression", "string", r".", ["^(?<host>\\S+) (?<request>.*)$"]
+);
+text!(
+    /// What stands between records.
+    DelimiterText, "delimiter", "string", r".", ["####"]
+);
+text!(
+    /// One character.
+    CharText, "character", "string", r"^.$", [";"]
+);
+text!(
+    /// A name of a member or column.
+    NameText, "name", "string", r".", ["id"]
+);
+text!(
+    /// A Lambda function's name or ARN.
+    FunctionText, "function name or ARN", "string", r"^([a-zA-Z0-9_-]{1,64}(:[a-zA-Z0-9$_-]+)?|arn:.+)$", ["enrich-orders"]
+);
+text!(
+    /// A value that stands for one that is missing.
+    ValueText, "value", "string", r".", ["unknown"]
+);
+text!(
+    /// How many.
+    CountText, "number", ["string", "integer"], r"^[0-9]+$", [500]
+);
+text!(
+    /// A file's path; a relative one begins at the folder of the config file.
+    PathText, "path", "string", r".", ["orders.avsc"]
+);
+text!(
+    /// A time zone of the IANA database.
+    ZoneText, "time zone", "string", r"^[a-zA-Z0-9/_+-]{1,50}$", ["Europe/Berlin"]
+);
+text!(
+    /// An AWS account.
+    AccountText, "account number", ["string", "integer"], r"^[0-9]{12}$", ["111122223333"]
+);

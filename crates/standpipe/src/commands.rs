@@ -7,6 +7,7 @@ mod demo;
 mod emulator;
 mod healthcheck;
 mod infer;
+mod known;
 mod leases;
 mod plan;
 mod put;
@@ -19,8 +20,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use standpipe_config::{Checks, Config, ConfigErrors};
-use standpipe_convert::Columns;
+use standpipe_config::{Config, ConfigErrors};
 
 use crate::args::Verb;
 use crate::exit::Exit;
@@ -47,8 +47,7 @@ pub fn dispatch(verb: Verb) -> Result<Exit> {
 
 /// Reads a config as every verb does.
 fn load(files: &[PathBuf]) -> Result<Config, ConfigErrors> {
-    let columns = |text: &str| Columns::parse(text).map(drop).map_err(|error| error.to_string());
-    standpipe_config::load(files, &environment::get, &Checks { columns: &columns })
+    standpipe_config::load(files, &environment::get, &known::Known)
 }
 
 /// Writes a report as one JSON object.

@@ -107,6 +107,9 @@ fn shape(s3: &config::S3) -> String {
 }
 
 fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Settings, WorkerError> {
+    if s3.when.is_some() || s3.partitions.is_some() || s3.backup.is_some() || !pipeline.transforms.is_empty() {
+        return Err(not_wired("transforms"));
+    }
     let format = match &s3.format {
         config::Format::Raw => Format::Raw,
         config::Format::JsonLines => Format::JsonLines {
@@ -115,10 +118,14 @@ fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Setting
                 config::RecordDelimiter::None => Delimiter::None,
             },
         },
-        config::Format::Parquet { compression, columns } => Format::Parquet {
-            columns: Columns::parse(columns).map_err(|error| WorkerError::Findings(error.to_string()))?,
-            compression: parquet(*compression),
-        },
+        config::Format::Parquet(file) => {
+            let config::TableColumns::Written(columns) = &file.table.columns else { return Err(not_wired("glue")) };
+            Format::Parquet {
+                columns: Columns::parse(columns).map_err(|error| WorkerError::Findings(error.to_string()))?,
+                compression: parquet(file.compression),
+            }
+        }
+        config::Format::Orc(_) => return Err(not_wired("orc")),
     };
     Ok(S3Settings {
         bucket: s3.bucket.clone(),
@@ -131,6 +138,9 @@ fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Setting
             config::Compression::None => Compression::None,
             config::Compression::Gzip => Compression::Gzip,
             config::Compression::Zstd => Compression::Zstd,
+            config::Compression::Zip | config::Compression::Snappy | config::Compression::HadoopSnappy => {
+                return Err(not_wired("compression"));
+            }
         },
         file_extension: Some(s3.extension.clone()),
         limits: BatchLimits {
@@ -147,6 +157,11 @@ fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Setting
             config::LostObject::AssumePublished => LostObject::AssumePublished,
         },
     })
+}
+
+/// What the config knows and the parts do not yet.
+fn not_wired(what: &str) -> WorkerError {
+    WorkerError::Findings(format!("`{what}` is not built yet"))
 }
 
 fn parquet(compression: config::ParquetCompression) -> standpipe_convert::ParquetCompression {

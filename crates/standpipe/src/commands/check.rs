@@ -87,7 +87,8 @@ fn destination_line(destination: &Destination) -> String {
     let format = match &s3.format {
         Format::Raw => "raw",
         Format::JsonLines => "json_lines",
-        Format::Parquet { .. } => "parquet",
+        Format::Parquet(_) => "parquet",
+        Format::Orc(_) => "orc",
     };
     let size = units::format_size(s3.buffer_bytes);
     let interval = units::format_duration(s3.buffer_interval);

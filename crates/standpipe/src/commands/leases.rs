@@ -12,6 +12,7 @@ mod settle;
 use anyhow::Result;
 use standpipe_flow::Millis;
 use standpipe_lease::mend::Mend;
+use standpipe_source::Stream;
 use standpipe_worker::Platform;
 
 use crate::args::Output;
@@ -31,9 +32,10 @@ pub fn run(verb: Leases) -> Result<Exit> {
     })
 }
 
-/// The pipeline's tables, and when the look at them began.
+/// The pipeline's tables and its stream, and when the look at them began.
 struct Tables {
     mend: Mend,
+    stream: Stream,
     now: Millis,
 }
 
@@ -49,8 +51,8 @@ async fn tables(of: &Of) -> Result<Tables> {
         }
     };
     let platform = Platform::system(&config.aws).await;
-    let mend = standpipe_worker::mend(&config, pipeline, &platform)?;
-    Ok(Tables { mend, now: platform.clock.wall() })
+    let (mend, stream) = standpipe_worker::mend(&config, pipeline, &platform)?;
+    Ok(Tables { mend, stream, now: platform.clock.wall() })
 }
 
 /// For people, where stderr is looked at: why it takes a while.

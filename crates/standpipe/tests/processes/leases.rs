@@ -161,6 +161,28 @@ fn what_a_reset_says_will_repeat_is_what_repeats() {
     assert_eq!(delivered(dir), all, "what came after the reset, once");
 }
 
+/// Regression: the lease moved, and its reader was refused for ever.
+#[test]
+fn a_sequence_number_that_the_shard_does_not_have_is_refused_before_anything_is_written() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let dir = place.path();
+    let emulator = Emulator::start(dir);
+    std::fs::write(dir.join("standpipe.yaml"), config("off")).expect("written");
+    assert!(put(&emulator, dir, &lines()).status.success());
+    caught_up(&emulator, dir);
+    let seen = report(&leases(&emulator, dir, &["list", "--once"]));
+    let at = |shard: usize| seen["leases"][shard]["checkpoint"]["sequence"].as_str().expect("a number").to_owned();
+    let reset = |to: &str| leases(&emulator, dir, &["reset", "--lease", LEASE, "--to", to, "--yes"]);
+    for to in [at(1).as_str(), "12345"] {
+        let refused = reset(to);
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(3), "{told}");
+        assert!(told.contains(&format!("{LEASE} does not have sequence number {to}")), "{told}");
+    }
+    assert_eq!(report(&leases(&emulator, dir, &["list", "--once"]))["leases"], seen["leases"], "nothing was changed");
+    assert_eq!(report(&reset(&at(0)))["leases"][0]["generation"], 1);
+}
+
 #[test]
 fn a_worker_lets_a_lease_go_when_it_is_asked() {
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -174,8 +196,14 @@ fn a_worker_lets_a_lease_go_when_it_is_asked() {
     wait_until(|| std::fs::read_to_string(dir.join("log")).is_ok_and(|log| log.matches("lease taken").count() == 2));
     let seen = report(&leases(&emulator, dir, &["list"]));
     assert_eq!((&seen["leases"][0]["alive"], &seen["leases"][0]["counter"]), (&json!(true), &json!(1)), "{seen}");
-    let done = report(&leases(&emulator, dir, &["release", "--lease", LEASE, "--yes"]));
-    assert_eq!((&done["leases"][0]["action"], &done["leases"][0]["released"]), (&json!("ask"), &json!(true)), "{done}");
+    let partly = leases(&emulator, dir, &["release", "--lease", "shardId-7", "--lease", LEASE, "--yes"]);
+    let told = String::from_utf8_lossy(&partly.stderr);
+    assert_eq!((partly.status.code(), told.contains("shardId-7: there is no lease")), (Some(5), true), "{told}");
+    let done: Value = serde_json::from_slice(&partly.stdout).expect("JSON");
+    assert_eq!((&done["leases"][0]["action"], &done["leases"][0]["released"]), (&json!("refused"), &json!(null)));
+    assert_eq!((&done["leases"][1]["action"], &done["leases"][1]["released"]), (&json!("ask"), &json!(true)), "{done}");
+    let none = leases(&emulator, dir, &["release", "--lease", "shardId-7", "--yes"]);
+    assert_eq!(none.status.code(), Some(3), "{}", String::from_utf8_lossy(&none.stderr));
     assert!(put(&emulator, dir, &lines()).status.success());
     wait_until(|| delivered(dir).len() >= 2000);
     let refused = leases(&emulator, dir, &["reset", "--all", "--to", "latest", "--yes"]);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use standpipe_config::{Checks, Config};
-use standpipe_convert::Columns;
+use standpipe_config::Config;
 use standpipe_emulator::{Emulator, Options, serve};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::orders::COLUMNS;
 use crate::commands::emulator::{REGION, clock};
+use crate::commands::known::Known;
 
 /// The stream.
 pub const STREAM: &str = "orders";
@@ -77,8 +77,7 @@ fn is_order(key: &str) -> bool {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Config> {
-    let columns = |text: &str| Columns::parse(text).map(drop).map_err(|error| error.to_string());
-    Ok(standpipe_config::parse(&path.display().to_string(), text, &|_| None, &Checks { columns: &columns })?)
+    Ok(standpipe_config::parse(&path.display().to_string(), text, &|_| None, &Known)?)
 }
 
 fn config_text(url: &str) -> String {

@@ -6,7 +6,8 @@ use anyhow::Result;
 use serde::Serialize;
 use standpipe_config::units::StartPosition;
 use standpipe_flow::Millis;
-use standpipe_lease::mend::{Count, LeaseReset, Moves, ResetPlan, To, Wanted};
+use standpipe_lease::mend::{Count, LeaseReset, MendError, Moves, ResetPlan, To, Wanted};
+use standpipe_source::{Stream, StreamError};
 
 use super::{Consented, cells, consent, outcome};
 use crate::args::Output;
@@ -55,7 +56,7 @@ struct Left {
 }
 
 pub async fn run(args: Reset) -> Result<Exit> {
-    let super::Tables { mend, now } = super::tables(&args.of).await?;
+    let super::Tables { mend, stream, now } = super::tables(&args.of).await?;
     let to = to(&args.to, now);
     super::say_watching(&args.of, &mend, "whether workers hold the leases");
     let look = mend.look(mend.failover.mul_f64(FAILOVERS)).await?;
@@ -68,6 +69,9 @@ pub async fn run(args: Reset) -> Result<Exit> {
         force: args.force || args.consent.dry_run,
     };
     let plan = mend.plan_reset(&look, &wanted).await?;
+    for reset in &plan.leases {
+        has(&stream, reset).await?;
+    }
     let human = args.of.report.output == Output::Human;
     if human {
         terminal::out(&told(&plan, &to))?;
@@ -111,6 +115,22 @@ pub async fn run(args: Reset) -> Result<Exit> {
         (_, 0) => Exit::Failed,
         _ => Exit::Partly,
     })
+}
+
+/// Refuses a place that the shard does not have: its reader would be refused for ever.
+async fn has(stream: &Stream, reset: &LeaseReset) -> Result<()> {
+    let (lease, to) = (&reset.lease, reset.to.checkpoint());
+    let cause = match stream.catalog().has(&lease.shard(), &reset.to).await {
+        Ok(()) => return Ok(()),
+        Err(StreamError::Refused { cause }) => {
+            format!("shard {lease} does not have sequence number {to}, so nothing was changed: {cause}")
+        }
+        Err(StreamError::Gone { cause }) => {
+            format!("the stream does not have shard {lease} any more, so nothing was changed: {cause}")
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Err(MendError::Refused { cause }.into())
 }
 
 /// `now` is when the command began.
