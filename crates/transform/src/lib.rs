@@ -10,6 +10,7 @@
 
 mod cloudwatch_logs;
 mod decompress;
+pub mod lambda;
 mod split;
 mod stage;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod transforms;
 
 pub use cloudwatch_logs::{CloudWatchLogs, CloudWatchLogsSettings};
 pub use decompress::{Codec, DECOMPRESSION_FAILED, Decompress, DecompressSettings};
+pub use lambda::{Lambda, LambdaSettings};
 pub use split::{Split, SplitBy, SplitSettings};
 pub use stage::{Fate, Fault, Made, PROCESSING_FAILED, RESULT_BYTES_MAX, Stage};
 pub use transforms::{Counts, Step, Transforms};

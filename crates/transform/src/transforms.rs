@@ -215,7 +215,7 @@ impl Through<'_> {
 }
 
 /// Gives the records that were made of one user record their numbers.
-fn number_parts(records: &mut [Record]) {
+pub(crate) fn number_parts(records: &mut [Record]) {
     let mut next = 0;
     for i in 0..records.len() {
         let same = i > 0 && records[i - 1].sequence == records[i].sequence && records[i - 1].sub == records[i].sub;
