@@ -1,4 +1,5 @@
-//! Whether a shard has anything left to deliver: for `run --until caught-up`, about shards that another worker holds.
+//! Whether a shard has anything left to deliver: for `run --until caught-up`, about shards that another worker holds; and
+//! whether it has a position at all, for `leases reset`.
 
 use std::time::Duration;
 
@@ -6,12 +7,14 @@ use aws_sdk_kinesis::types::ShardIteratorType;
 use standpipe_flow::{Millis, Position, ShardId};
 
 use crate::catalog::Catalog;
+use crate::chunks::Chunks;
 use crate::errors::{Failure, Kind, StreamError};
+use crate::polling::ReadFrom;
 use crate::quota::After;
 
 /// Between two looks at the tip, and between empty answers on the way there.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Empty answers on the way to the tip; each covers a stretch of the shard without records.
+/// Answers without a new record on the way to the tip; each covers a stretch of the shard.
 const EMPTY_ANSWERS_MAX: u32 = 120;
 
 /// What lies after a position.
@@ -21,7 +24,7 @@ pub enum Tip {
     Waiting,
     /// Only records that arrived after the instant.
     Later,
-    /// Nothing, and the shard is open: empty with MillisBehindLatest 0, twice, a second apart.
+    /// Nothing, and the shard is open: nothing new with MillisBehindLatest 0, twice, a second apart.
     Empty,
     /// Nothing, and the shard is closed.
     Ended,
@@ -35,28 +38,26 @@ impl Tip {
 }
 
 impl Catalog {
-    /// What lies after `after` in a shard, as seen from the instant `until`. Reads one record at most; the shard's quota
-    /// is used, so a worker reading it may be throttled once. `pinned` is where a shard without a position starts.
-    /// Cancel-safe.
-    pub async fn tip(
-        &self,
-        shard: &ShardId,
-        after: &Position,
-        pinned: Option<Millis>,
-        until: Millis,
-    ) -> Result<Tip, StreamError> {
-        let kind = match after {
+    /// What lies after a position, as seen from the instant `until`. Its own record is read again, as a reader would: of
+    /// an aggregate that the KCL delivered in part, the rest lies after the position. Asks for one record at a time; the
+    /// shard's quota is used, so a worker reading it may be throttled once. Cancel-safe.
+    pub async fn tip(&self, from: &ReadFrom, until: Millis) -> Result<Tip, StreamError> {
+        let kind = match &from.position {
             Position::ShardEnd => return Ok(Tip::Ended),
-            Position::At { .. } => ShardIteratorType::AfterSequenceNumber,
-            Position::TrimHorizon if pinned.is_some() => ShardIteratorType::AtTimestamp,
+            Position::At { .. } => ShardIteratorType::AtSequenceNumber,
+            Position::TrimHorizon if from.pinned.is_some() => ShardIteratorType::AtTimestamp,
             Position::TrimHorizon => ShardIteratorType::TrimHorizon,
         };
-        let mut token = self.ask(|| self.stream.shard_iterator(shard, kind.clone(), after, pinned)).await?;
+        let iterator = || self.stream.shard_iterator(&from.shard, kind.clone(), &from.position, from.pinned);
+        let mut token = self.ask(iterator).await?;
+        let mut chunks = Chunks::new(from);
         let mut seen = After::Now;
         for _ in 0..EMPTY_ANSWERS_MAX {
             let answer = self.ask(|| self.stream.records(token.clone(), 1)).await?;
-            if let Some(record) = answer.records.first() {
-                let arrival = record.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok());
+            let arrival = answer.records.first().and_then(|record| record.approximate_arrival_timestamp);
+            let taken = chunks.take(answer.records, Duration::ZERO, self.stream.clock().wall());
+            if taken.map_err(|bad| StreamError::Again { cause: bad.to_string() })?.records > 0 {
+                let arrival = arrival.and_then(|time| time.to_millis().ok());
                 let later = arrival.is_some_and(|arrival| i128::from(arrival) > i128::from(until.0));
                 return Ok(if later { Tip::Later } else { Tip::Waiting });
             }
@@ -69,6 +70,15 @@ impl Catalog {
             seen = if at_tip { After::Later } else { After::Now };
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        Err(Failure::new(Kind::Transient, format!("{shard} gave only empty answers")).into_error())
+        Err(Failure::new(Kind::Transient, format!("{} gave nothing new", from.shard)).into_error())
+    }
+
+    /// Whether a reader of the shard can begin at this position: `Refused` with what the service said about a sequence
+    /// number that the shard does not have. Cancel-safe.
+    pub async fn has(&self, shard: &ShardId, position: &Position) -> Result<(), StreamError> {
+        let Position::At { .. } = position else { return Ok(()) };
+        self.ask(|| self.stream.shard_iterator(shard, ShardIteratorType::AtSequenceNumber, position, None))
+            .await
+            .map(drop)
     }
 }

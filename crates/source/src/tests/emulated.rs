@@ -15,7 +15,8 @@ use standpipe_flow::{
 
 use super::{Seeded, TestClock};
 use crate::{
-    FanOut, Polling, PollingSettings, PutSettings, ReadFrom, ShardFilter, Stream, StreamRef, StreamStatus, Tip, Unpack,
+    FanOut, PACK_BYTES, Pack, Polling, PollingSettings, PutSettings, ReadFrom, ShardFilter, Stream, StreamError,
+    StreamRef, StreamStatus, Tip, Unpack,
 };
 
 const SEC: Duration = Duration::from_secs(1);
@@ -385,21 +386,54 @@ async fn the_catalog_tells_shards_and_identity() {
 async fn the_tip_of_a_shard_that_another_worker_reads() {
     let world = World::new(1);
     let shard = world.shards().remove(0);
-    let id = ShardId::new(shard.as_str());
     let catalog = world.stream.catalog();
     world.load(lines(3));
     let (records, _) = drain(&mut world.reader(&shard, Position::TrimHorizon)).await;
     let until = world.clock.wall();
     let last = records[2].position();
-    assert_eq!(catalog.tip(&id, &records[1].position(), None, until).await, Ok(Tip::Waiting));
-    assert_eq!(catalog.tip(&id, &last, None, until).await, Ok(Tip::Empty));
+    assert_eq!(catalog.tip(&from(&shard, records[1].position(), None), until).await, Ok(Tip::Waiting));
+    assert_eq!(catalog.tip(&from(&shard, last.clone(), None), until).await, Ok(Tip::Empty));
     tokio::time::sleep(SEC).await;
     world.load(["later".to_owned()]);
-    assert_eq!(catalog.tip(&id, &last, None, until).await, Ok(Tip::Later));
-    assert_eq!(catalog.tip(&id, &Position::TrimHorizon, Some(until), until).await, Ok(Tip::Later));
+    assert_eq!(catalog.tip(&from(&shard, last.clone(), None), until).await, Ok(Tip::Later));
+    assert_eq!(catalog.tip(&from(&shard, Position::TrimHorizon, Some(until)), until).await, Ok(Tip::Later));
     world.emulator.split_shard("orders", &shard).expect("a split");
     let (records, _) = drain(&mut world.reader(&shard, last)).await;
-    assert_eq!(catalog.tip(&id, &records[0].position(), None, until).await, Ok(Tip::Ended));
+    assert_eq!(catalog.tip(&from(&shard, records[0].position(), None), until).await, Ok(Tip::Ended));
+}
+
+/// Regression: the rest of an aggregate, of which a Java worker had delivered the first records, was taken for delivered.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_an_aggregate_lies_before_the_tip() {
+    let world = World::new(1);
+    let shard = world.shards().remove(0);
+    let mut pack = Pack::new(PACK_BYTES);
+    lines(3).into_iter().for_each(|line| drop(pack.add(line.into_bytes(), "key".to_owned())));
+    let whole = pack.take().expect("three records");
+    world.emulator.put_records("orders", &[(whole.partition_key, whole.data.into())]).expect("records");
+    let unpack = Unpack { kpl: true, ..Unpack::default() };
+    let start = ReadFrom { unpack, ..from(&shard, Position::TrimHorizon, None) };
+    let (records, _) = drain(&mut world.stream.reader(start.clone(), PollingSettings::default())).await;
+    let until = world.clock.wall();
+    for (record, tip) in records.iter().zip([Tip::Waiting, Tip::Waiting, Tip::Empty]) {
+        let from = ReadFrom { position: record.position(), ..start.clone() };
+        assert_eq!(world.stream.catalog().tip(&from, until).await, Ok(tip), "{record:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_does_not_have_the_sequence_numbers_of_another() {
+    let world = World::new(2);
+    world.load(lines(50));
+    let shards = world.shards();
+    let (records, _) = drain(&mut world.reader(&shards[0], Position::TrimHorizon)).await;
+    let catalog = world.stream.catalog();
+    let its = records[0].position();
+    assert_eq!(catalog.has(&ShardId::new(shards[0].as_str()), &its).await, Ok(()));
+    for position in [its, Position::at(5_u64.into(), 0)] {
+        let refused = catalog.has(&ShardId::new(shards[1].as_str()), &position).await;
+        assert!(matches!(&refused, Err(StreamError::Refused { .. })), "{refused:?}");
+    }
 }
 
 /// The producer runs into the limits of the shards and into lost answers; what it counts is what is there.

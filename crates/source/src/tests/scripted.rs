@@ -373,7 +373,6 @@ async fn a_stream_is_known_by_its_arn_and_its_creation() {
 
 #[tokio::test(start_paused = true)]
 async fn the_tip_is_what_lies_after_a_position() {
-    let shard = ShardId::new("shardId-000000000000");
     let cases = [
         (answer(&[5], 0, "a"), 1_499, Tip::Later),
         (answer(&[5], 0, "a"), 1_500, Tip::Waiting),
@@ -383,20 +382,19 @@ async fn the_tip_is_what_lies_after_a_position() {
     for (answer, until, tip) in cases {
         let script = Script::of([answer]);
         let start = tokio::time::Instant::now();
-        let seen = script.stream().catalog().tip(&shard, &at(4, 0), None, Millis(until)).await.expect("a tip");
+        let seen = script.stream().catalog().tip(&from(at(4, 0), None), Millis(until)).await.expect("a tip");
         assert_eq!(seen, tip);
         let looks = if tip == Tip::Empty { 2 } else { 1 };
         assert_eq!(script.bodies("GetRecords").len(), looks);
         assert_eq!(start.elapsed() >= Duration::from_secs(1), looks == 2);
-        assert_eq!(script.bodies("GetShardIterator")[0]["ShardIteratorType"], "AFTER_SEQUENCE_NUMBER");
+        assert_eq!(script.bodies("GetShardIterator")[0]["ShardIteratorType"], "AT_SEQUENCE_NUMBER");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn empty_answers_on_the_way_to_the_tip_are_no_tip() {
     let script = Script::of([answer(&[], 9000, "a"), answer(&[], 0, "b"), answer(&[], 400, "c"), answer(&[7], 0, "d")]);
-    let shard = ShardId::new("shardId-000000000000");
-    let tip = script.stream().catalog().tip(&shard, &Position::TrimHorizon, None, Millis(2_000)).await;
+    let tip = script.stream().catalog().tip(&from(Position::TrimHorizon, None), Millis(2_000)).await;
     assert_eq!(tip, Ok(Tip::Waiting));
 }
 
