@@ -15,6 +15,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use standpipe_flow::{HashRange, Record};
 
+use crate::answer::RECORD_BYTES;
 use crate::unpack::{OutOfRange, Unpack};
 use crate::wire::{Fields, Malformed, Value};
 
@@ -142,7 +143,7 @@ impl Aggregate {
     /// Bytes of memory that its user records from `first` on take at most, beside the record's own.
     pub(crate) fn expanded_bytes(&self, first: usize) -> usize {
         let texts: usize = self.keys.iter().map(|span| (span.end - span.start) as usize + KEY_BYTES).sum();
-        (self.records - first.min(self.records)) * size_of::<Record>() + texts
+        (self.records - first.min(self.records)) * RECORD_BYTES + texts
     }
 
     /// Adds its user records from the index `first` on to `into`. `whole` is the record of the stream that it came in.

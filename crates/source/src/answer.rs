@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 use aws_sdk_kinesis::types;
 use bytes::Bytes;
-use standpipe_flow::{ChildShard, HashRange, Millis, Position, Record, SequenceNumber, ShardId};
+use standpipe_flow::{ChildShard, HashRange, Millis, Position, Record, RejectedRecord, SequenceNumber, ShardId};
+
+/// Bytes of memory that a user record takes beside its texts. It may have to be rejected, by a transform or a format: then
+/// its reason, which two lists point to, is held beside it until the commit. So the budget bounds that, too.
+pub(crate) const RECORD_BYTES: usize = size_of::<Record>() + size_of::<RejectedRecord>() + 2 * size_of::<usize>();
 
 /// An answer that breaks what the service promises: dropped as a whole and asked for again.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -75,7 +79,7 @@ fn take_record(theirs: types::Record, now: Millis) -> Result<(Record, usize), Ba
         SequenceNumber::parse(theirs.sequence_number).map_err(|error| BadAnswer::Sequence(error.to_string()))?;
     let data = theirs.data.into_inner();
     let partition_key: Arc<str> = theirs.partition_key.unwrap_or_default().into();
-    let memory_bytes = data.capacity() + partition_key.len() + sequence.as_str().len() + size_of::<Record>();
+    let memory_bytes = data.capacity() + partition_key.len() + sequence.as_str().len() + RECORD_BYTES;
     let arrival = theirs.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok());
     let arrival = arrival.and_then(|millis| u64::try_from(millis).ok()).map_or(now, Millis);
     Ok((
@@ -210,7 +214,7 @@ mod tests {
         let theirs = types::Record::builder().sequence_number("1").data(Blob::new(data)).build();
         let page = take(vec![theirs.expect("required fields are set")], &Position::TrimHorizon).expect("a good answer");
         assert_eq!(page.records[0].0.data.as_ptr(), before);
-        assert_eq!(page.records[0].1, 100 + 1 + size_of::<Record>());
+        assert_eq!(page.records[0].1, 100 + 1 + RECORD_BYTES);
         assert_eq!(page.records[0].0.partition_key.len(), 0, "AUTO streams may leave it out");
         assert_eq!(page.records[0].0.arrival, Millis(7));
     }
