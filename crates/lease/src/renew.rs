@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use standpipe_flow::write::{self, Change, Clause, RowWrite};
 use standpipe_flow::{CommitError, Fence, Holding, LeaseKey, LeaseRow, Position, Tenure, Throughput};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -46,29 +46,45 @@ pub struct Heartbeats {
     pub(crate) table: LeaseTable,
     /// The workers' heartbeats over it.
     pub(crate) workers: WorkerTable,
+    /// Whether a table of workers that is gone may be made anew.
+    pub(crate) create: bool,
     pub(crate) stop: CancellationToken,
 }
 
 impl Heartbeats {
     /// Renews until the coordinator has ended. Leases that are held then expire.
     pub async fn run(self) {
+        let often = self.context.failover / BEATS_A_FAILOVER;
         match self.context.heartbeat {
-            HeartbeatMode::PerLease => self.renew_all(self.context.failover / BEATS_A_FAILOVER).await,
+            HeartbeatMode::PerLease => self.renew_all(often, HeartbeatMode::PerLease).await,
             HeartbeatMode::PerWorker => {
-                let mut beats = WorkerBeats::new(Arc::clone(&self.context), self.workers.clone());
+                let (mut beats, tableless) =
+                    WorkerBeats::new(Arc::clone(&self.context), self.workers.clone(), self.create);
                 // In this order: the same seed of a simulation gives the same requests.
                 tokio::select! {
                     biased;
                     () = beats.run() => {}
-                    () = self.renew_all(CHECKPOINT_INTERVAL) => {}
+                    () = self.renew_all(CHECKPOINT_INTERVAL, HeartbeatMode::PerWorker) => {}
+                    () = self.stand_in(tableless, often) => {}
                 }
             }
         }
     }
 
+    /// Renews lease by lease while the table of workers is gone: a counter that moves keeps a lease, too.
+    async fn stand_in(&self, mut tableless: watch::Receiver<bool>, often: Duration) {
+        while tableless.wait_for(|gone| *gone).await.is_ok() {
+            tokio::select! {
+                biased;
+                _ = tableless.wait_for(|gone| !*gone) => {}
+                () = self.renew_all(often, HeartbeatMode::PerLease) => return,
+            }
+        }
+    }
+
     /// Renews every lease this often; with a heartbeat a worker only those whose checkpoint moves.
-    async fn renew_all(&self, interval: Duration) {
-        let per_lease = self.context.heartbeat == HeartbeatMode::PerLease;
+    async fn renew_all(&self, interval: Duration, mode: HeartbeatMode) {
+        let per_lease = mode == HeartbeatMode::PerLease;
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let permits = Semaphore::new(UNDER_WAY_MAX);
@@ -83,7 +99,7 @@ impl Heartbeats {
                 Some(beat) = under_way.next(), if !under_way.is_empty() => {
                     let Beat { lease, tenure, waited_for } = beat;
                     busy.remove(&(lease.clone(), tenure));
-                    if waited_for && per_lease && told.insert((lease.clone(), tenure)) {
+                    if waited_for && self.context.heartbeat == HeartbeatMode::PerLease && told.insert((lease.clone(), tenure)) {
                         self.context.tell(LeaseEvent::HandOver { lease, tenure });
                     }
                 }

@@ -380,6 +380,7 @@ impl Starter {
             context: Arc::clone(&context),
             table: LeaseTable::new(self.seams.heartbeats.clone(), &self.settings.table),
             workers: WorkerTable::new(self.seams.heartbeats, &self.settings.table),
+            create: self.settings.create,
             stop,
         };
         let holdings = Arc::clone(&context.holdings);

@@ -6,6 +6,8 @@
 //! tenure, so that a worker with heartbeats a lease knows that it must look, and one whose fleet has none of this
 //! reads nothing. What a take's condition is, and what fences a commit, stays as it is.
 //!
+//! If the table is deleted under a worker, it is made anew, and leases are renewed one by one meanwhile.
+//!
 //! The local deadline counts from the start of the last written heartbeat. A lease that is past its deadline when one is
 //! sent stays lost: nothing is revived. That a lease is another's, or is waited for, is seen by the scan.
 //!
@@ -16,8 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_flow::{CommitError, Fence, Holding, LeaseKey, LeaseRow, Tenure, WorkerId};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use crate::admin::{self, Spec, TableError};
 use crate::client::{Dynamo, classify};
@@ -42,6 +45,8 @@ pub enum HeartbeatMode {
 pub(crate) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long DynamoDB keeps the item of a worker that died.
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+/// A table is there after some ten seconds. One that is on its way out is asked for again after this.
+const MAKE_MAX: Duration = Duration::from_secs(30);
 /// Looks within a failover time at counters that should stand still.
 const LOOKS: u32 = 5;
 
@@ -116,9 +121,7 @@ impl WorkerTable {
             let page = match request.set_exclusive_start_key(from).send().await {
                 Ok(page) => page,
                 Err(error) => match classify(&error) {
-                    CommitError::Denied { cause } if cause.starts_with("ResourceNotFoundException") => {
-                        return Ok(beats);
-                    }
+                    error if is_gone(&error) => return Ok(beats),
                     error => return Err(error),
                 },
             };
@@ -237,12 +240,18 @@ pub(crate) struct WorkerBeats {
     context: Arc<Context>,
     /// Over the heartbeats' own client.
     workers: WorkerTable,
+    /// Whether the table may be made.
+    create: bool,
     number: u64,
+    /// Whether the table is gone.
+    tableless: watch::Sender<bool>,
 }
 
 impl WorkerBeats {
-    pub(crate) fn new(context: Arc<Context>, workers: WorkerTable) -> Self {
-        Self { context, workers, number: 0 }
+    /// With it: whether the table is gone, so that leases have to be renewed one by one.
+    pub(crate) fn new(context: Arc<Context>, workers: WorkerTable, create: bool) -> (Self, watch::Receiver<bool>) {
+        let (tableless, receiver) = watch::channel(false);
+        (Self { context, workers, create, number: 0, tableless }, receiver)
     }
 
     /// Beats three times a failover time, for ever.
@@ -266,14 +275,44 @@ impl WorkerBeats {
             self.number += 1;
             let expires_at = (context.clock.wall().0 / 1000) + KEEP.as_secs();
             match self.workers.beat(&context.worker, self.number, expires_at).await {
-                Ok(()) => return extend(&context, start),
-                Err(error) => {
-                    warn!(%error, "the worker's heartbeat failed, will try again");
-                    moves::pause(&context, &mut tries).await;
+                Ok(()) => {
+                    if self.tableless.send_replace(false) {
+                        info!(
+                            table = self.workers.table,
+                            "the table of workers is there again: one heartbeat a worker"
+                        );
+                    }
+                    return extend(&context, start);
                 }
+                Err(error) if is_gone(&error) => self.do_without().await,
+                Err(error) => warn!(%error, "the worker's heartbeat failed, will try again"),
+            }
+            moves::pause(&context, &mut tries).await;
+        }
+    }
+
+    /// The table was deleted under us. Leases are renewed one by one until it is back, which costs more and loses none.
+    async fn do_without(&self) {
+        let table = self.workers.table.as_str();
+        if !self.tableless.send_replace(true) {
+            error!(
+                table,
+                create = self.create,
+                "the table of workers is gone: renewing lease by lease until it is back"
+            );
+        }
+        if self.create {
+            match tokio::time::timeout(MAKE_MAX, self.workers.open(true)).await {
+                Ok(Err(error)) => warn!(table, %error, "the table of workers could not be made, will try again"),
+                Ok(Ok(())) | Err(_) => {}
             }
         }
     }
+}
+
+/// DynamoDB's code for a table that is not there, as `classify` puts it.
+fn is_gone(error: &CommitError) -> bool {
+    matches!(error, CommitError::Denied { cause } if cause.starts_with("ResourceNotFoundException"))
 }
 
 /// The orderly end: a worker that has let everything go leaves nothing behind.

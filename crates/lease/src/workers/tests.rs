@@ -134,6 +134,52 @@ async fn heartbeats_that_do_not_get_through_lose_every_lease_in_time_and_revive_
     me.take_all(2).await;
 }
 
+async fn delete_table(world: &World) {
+    let (client, table) = (world.client("raw"), WorkerTable::name_of(TABLE));
+    let unprotected = client.update_table().table_name(&table).deletion_protection_enabled(false);
+    unprotected.send().await.expect("unprotected");
+    client.delete_table().table_name(&table).send().await.expect("deleted");
+}
+
+/// Regression: leases were lost and taken again and again until a restart.
+#[tokio::test(start_paused = true)]
+async fn a_table_of_workers_that_is_deleted_is_made_anew_and_no_lease_is_lost() {
+    let world = World::new();
+    world.open_shards(2);
+    let mut me = cheap(&world, "me").await;
+    me.take_all(2).await;
+    let mut other = cheap(&world, "other").await;
+    me.quiet_but_for_hand_overs(FAILOVER * 2).await;
+    delete_table(&world).await;
+    me.quiet_but_for_hand_overs(FAILOVER * 6).await;
+    other.quiet(Duration::ZERO).await;
+    assert_eq!((me.holdings.len(), other.holdings.len()), (2, 0));
+    assert_eq!(workers(&world).scan().await.expect("an answer").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_table_of_workers_leases_are_renewed_one_by_one() {
+    let world = World::new();
+    world.open_shards(2);
+    cheap(&world, "first").await.kill();
+    let settings = LeaseSettings { heartbeat: HeartbeatMode::PerWorker, create: false, ..world.settings("me") };
+    let mut me = world.worker_with(settings).await;
+    me.take_all(2).await;
+    let before = row(&world, 0).await.counter;
+    delete_table(&world).await;
+    let mut other = world.worker("other").await;
+    me.quiet_but_for_hand_overs(FAILOVER * 6).await;
+    let moved = row(&world, 0).await.counter - before;
+    assert!((15..=20).contains(&moved), "three a failover time: {moved}");
+    other.quiet(Duration::ZERO).await;
+    workers(&world).open(true).await.expect("made by somebody");
+    me.quiet_but_for_hand_overs(FAILOVER).await;
+    let before = row(&world, 0).await.counter;
+    me.quiet_but_for_hand_overs(FAILOVER * 3).await;
+    assert_eq!(row(&world, 0).await.counter, before, "one heartbeat a worker again");
+    assert_eq!(workers(&world).scan().await.expect("an answer").len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_could_not_be_given_back_is_taken_again() {
     let world = World::new();
