@@ -124,12 +124,13 @@ fn first_gap(mut ranges: Vec<HashRange>, whole: HashRange) -> Option<HashRange> 
 }
 
 /// The hash keys that no active lease covers, the first such range; `None` where every key is covered, or where rows
-/// that cannot be read, or have no range, leave it open.
+/// that cannot be read, or have no range, leave it open. A lease of Java without a position covers its range all the same.
 pub fn hole(rows: &Rows) -> Option<HashRange> {
-    if rows.leases.is_empty() || !rows.unreadable.is_empty() {
+    if rows.leases.is_empty() || rows.unreadable.keys().any(|key| !rows.unpinned.contains_key(key)) {
         return None;
     }
-    let active = rows.leases.values().filter(|row| !row.ended());
+    let unpinned = rows.unpinned.values().map(|unpinned| &unpinned.row);
+    let active = rows.leases.values().filter(|row| !row.ended()).chain(unpinned);
     let ranges: Option<Vec<HashRange>> = active.map(|row| row.hash_range).collect();
     first_gap(ranges?, HashRange { start: 0, end: u128::MAX })
 }

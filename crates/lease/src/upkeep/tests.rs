@@ -2,6 +2,8 @@ use standpipe_flow::{CommitId, DestinationId, DestinationPosition, Pending, Pend
 
 use super::*;
 use crate::emulated::World;
+use crate::kcl::RowError;
+use crate::table::Unpinned;
 use crate::testing::rows;
 
 const WHOLE: HashRange = HashRange { start: 0, end: u128::MAX };
@@ -133,6 +135,23 @@ fn active_leases_that_tile_the_hash_keys_leave_no_hole() {
     assert_eq!(hole(&rows(leases.clone())), Some(HashRange { start: 99, end: 99 }));
     leases[1].hash_range = None;
     assert_eq!(hole(&rows(leases)), None, "a range that is not known may be the one");
+}
+
+/// Regression: while a single row stood at LATEST, no hole was seen.
+#[test]
+fn a_lease_of_java_without_a_position_hides_no_hole() {
+    let unpinned = |key: &LeaseKey, row: Option<LeaseRow>| {
+        let mut rows = rows(split(at(5), Position::ShardEnd));
+        let error = RowError::NoPosition { key: key.to_string(), checkpoint: "LATEST".to_owned() };
+        rows.unreadable.insert(key.clone(), error);
+        rows.unpinned.extend(row.map(|row| (key.clone(), Unpinned { row, at_timestamp: false })));
+        rows
+    };
+    let key = LeaseKey::of(&id(7));
+    let quarter = HashRange { start: 100, end: 199 };
+    let java = row(7, &[], quarter, Position::TrimHorizon);
+    assert_eq!(hole(&unpinned(&key, Some(java))), Some(HashRange { start: 200, end: u128::MAX }), "it covers its own");
+    assert_eq!(hole(&unpinned(&key, None)), None, "a row that cannot be read at all may cover any");
 }
 
 #[test]
