@@ -91,13 +91,13 @@ enum Codec {
     None(Parts),
     Gzip { compressor: Compressor, output: Vec<u8>, parts: Parts, members: u64 },
     Zip(Box<ZipFile>),
-    Snappy(Framing, SnappyStream),
+    Snappy(Framing, Box<SnappyStream>),
     Zstd(zstd::Encoder<'static, Parts>),
 }
 
 impl ObjectBody {
     pub(crate) fn new(compression: Compression) -> Result<Self, EncodeError> {
-        let snappy = |framing| Codec::Snappy(framing, SnappyStream::new(framing));
+        let snappy = |framing| Codec::Snappy(framing, Box::new(SnappyStream::new(framing)));
         let codec = match compression {
             Compression::None => Codec::None(Parts::default()),
             Compression::Gzip => {
