@@ -11,6 +11,7 @@
 mod cloudwatch_logs;
 mod decompress;
 pub mod lambda;
+mod parse;
 mod split;
 mod stage;
 #[cfg(test)]
@@ -20,6 +21,10 @@ mod transforms;
 pub use cloudwatch_logs::{CloudWatchLogs, CloudWatchLogsSettings};
 pub use decompress::{Codec, DECOMPRESSION_FAILED, Decompress, DecompressSettings};
 pub use lambda::{Lambda, LambdaSettings};
+pub use parse::{
+    Apache, ApacheFormat, Csv, CsvColumns, CsvSettings, JsonToCsv, JsonToCsvSettings, PARSE_BYTES_MAX, Regex, Syslog,
+    SyslogFormat, Xml,
+};
 pub use split::{Split, SplitBy, SplitSettings};
 pub use stage::{Fate, Fault, Made, PROCESSING_FAILED, RESULT_BYTES_MAX, Stage};
 pub use transforms::{Counts, Step, Transforms};
