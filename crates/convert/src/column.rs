@@ -5,40 +5,41 @@
 //! (most columns of ragged records are never touched); [`ColumnBuilder::truncate`] takes a half-written row back, so
 //! that a bad record shifts no column.
 //!
-//! How a value becomes another type is Firehose's OpenX deserializer's (probed): a string is parsed by a column that
-//! is none, anything has a text in a string column, a value stands for the array of it, an array fills a struct by
-//! position, and a scalar is no struct and no map.
+//! How a value becomes another type is the deserializer's (probed of Firehose). Under OpenX a string is parsed by a
+//! column that is none, anything has a text in a string column, a value stands for the array of it, an array fills a
+//! struct by position, and a scalar is no struct and no map. Under Hive each of these fails the record, but a scalar in
+//! a string column.
 
-use std::collections::BTreeMap;
 use std::mem::take;
 use std::sync::Arc;
 
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMicrosecondType,
+    Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
 };
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray, StructArray,
-};
+use arrow_array::{ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray, StructArray};
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, TimeUnit};
 
-use crate::fault::Fault;
+use crate::deserialize::{Keys, Rules};
+use crate::fault::{Fault, Misfit};
+use crate::fields::FieldBuilders;
 use crate::json::{Cursor, Kind};
-use crate::json_text::{self, Keys};
+use crate::json_text::{self, DataKeys};
 use crate::scalar;
-use crate::schema::{Column, ColumnType, fold};
+use crate::schema::ColumnType;
 
 /// Bytes that the values of one record may take: a short JSON text can hold many empty objects of wide structs.
 pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
 
-/// What the record at hand has taken so far.
-#[derive(Debug, Default)]
-pub(crate) struct Cost {
+/// How the record at hand is read, and what it has taken so far.
+#[derive(Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) rules: &'a Rules,
     pub(crate) bytes: usize,
 }
 
-impl Cost {
+impl Reading<'_> {
     pub(crate) fn add(&mut self, bytes: usize) -> Result<(), Fault> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > RECORD_BYTES_MAX { Err(Fault::Large { max_bytes: RECORD_BYTES_MAX }) } else { Ok(()) }
@@ -73,7 +74,7 @@ enum Values {
 }
 
 impl ColumnBuilder {
-    fn new(kind: &ColumnType) -> Self {
+    pub(crate) fn new(kind: &ColumnType, keys: &Keys, unit: TimeUnit) -> Self {
         let (values, width) = match kind {
             ColumnType::Boolean => (Values::Boolean(BooleanBufferBuilder::new(0)), 1),
             ColumnType::TinyInt => (Values::Int8(Vec::new()), 1),
@@ -87,27 +88,33 @@ impl ColumnBuilder {
                 (Values::Text { offsets: Offsets::default(), data: Vec::new() }, 4)
             }
             ColumnType::Array(element) => {
-                (Values::List { offsets: Offsets::default(), element: Box::new(Self::new(element)) }, 4)
+                (Values::List { offsets: Offsets::default(), element: Box::new(Self::new(element, keys, unit)) }, 4)
             }
             ColumnType::Map(key, value) => {
-                let (key, value) = (Box::new(Self::new(key)), Box::new(Self::new(value)));
+                let (key, value) = (Self::new(key, keys, unit), Self::new(value, keys, unit));
+                let (key, value) = (Box::new(key), Box::new(value));
                 (Values::Map { offsets: Offsets::default(), key, value }, 4)
             }
             ColumnType::Struct(columns) => {
-                let fields = FieldBuilders::new(columns);
+                let fields = FieldBuilders::new(columns, keys, unit);
                 let width = 1 + fields.width();
                 (Values::Struct(fields), width)
             }
         };
-        Self { kind: kind.clone(), data_type: kind.data_type(), width, nulls: NullBufferBuilder::new(0), values }
+        Self { kind: kind.clone(), data_type: kind.data_type_in(unit), width, nulls: NullBufferBuilder::new(0), values }
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.nulls.len()
     }
 
+    /// Bytes that a value takes at least.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
     /// Fills up with nulls to `rows` values.
-    fn pad(&mut self, rows: usize) {
+    pub(crate) fn pad(&mut self, rows: usize) {
         let count = rows.saturating_sub(self.len());
         if count == 0 {
             return;
@@ -131,7 +138,7 @@ impl ColumnBuilder {
     }
 
     /// Takes back every value from `rows` on, and what a value that failed left behind.
-    fn truncate(&mut self, rows: usize) {
+    pub(crate) fn truncate(&mut self, rows: usize) {
         self.nulls.truncate(rows);
         match &mut self.values {
             Values::Boolean(values) => values.truncate(rows),
@@ -154,7 +161,7 @@ impl ColumnBuilder {
     }
 
     /// Appends the next value. After a fault the builder is to be truncated.
-    fn push(&mut self, json: &mut Cursor<'_>, cost: &mut Cost) -> Result<(), Fault> {
+    pub(crate) fn push(&mut self, json: &mut Cursor<'_>, reading: &mut Reading<'_>) -> Result<(), Fault> {
         let found = json.kind()?;
         if found == Kind::Null {
             json.word()?;
@@ -162,36 +169,41 @@ impl ColumnBuilder {
             return Ok(());
         }
         match &mut self.values {
-            Values::List { .. } => self.push_list(json, found, cost)?,
-            Values::Map { .. } => self.push_map(json, found, cost)?,
-            Values::Struct(_) => self.push_struct(json, found, cost)?,
-            _ => self.push_scalar(json, found, cost)?,
+            Values::List { .. } => self.push_list(json, found, reading)?,
+            Values::Map { .. } => self.push_map(json, found, reading)?,
+            Values::Struct(_) => self.push_struct(json, found, reading)?,
+            _ => self.push_scalar(json, found, reading)?,
         }
         self.nulls.append_non_null();
         Ok(())
     }
 
-    fn push_scalar(&mut self, json: &mut Cursor<'_>, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+    fn push_scalar(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<(), Fault> {
+        let hive = reading.rules.hive.is_some();
         match found {
+            Kind::String if hive && self.kind.is_number() => Err(Misfit::not_numeric(&self.kind, found, json)),
             Kind::String => {
                 let text = json.string()?;
-                self.push_text(&text, found, cost)
+                self.push_text(&text, found, reading)
             }
             Kind::Object | Kind::Array => match &mut self.values {
+                Values::Text { .. } if hive => Err(Misfit::not_a_field(&self.kind, found)),
                 Values::Text { offsets, data } => {
                     let start = data.len();
-                    json_text::write(json, data)?;
+                    json_text::write(json, reading.rules.fold_keys, data)?;
                     offsets.push(data.len());
-                    cost.add(data.len() - start)
+                    reading.add(data.len() - start)
                 }
-                _ => Err(Fault::misfit(self.kind.clone(), found)),
+                _ if hive && self.kind.is_number() => Err(Misfit::not_numeric(&self.kind, found, json)),
+                _ => Err(Misfit::of(&self.kind, found)),
             },
-            _ => self.push_text(json.word()?, found, cost),
+            Kind::Boolean if hive && self.kind.is_number() => Err(Misfit::not_numeric(&self.kind, found, json)),
+            _ => self.push_text(json.word()?, found, reading),
         }
     }
 
     /// Appends a scalar, given as its text; without its mark of not being null.
-    fn push_text(&mut self, text: &str, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+    fn push_text(&mut self, text: &str, found: Kind, reading: &mut Reading<'_>) -> Result<(), Fault> {
         let kind = &self.kind;
         let trimmed = text.trim_ascii();
         let put = match &mut self.values {
@@ -200,7 +212,7 @@ impl ColumnBuilder {
             Values::Int16(values) => put(values, scalar::integer(trimmed)),
             Values::Int32(values) if *kind == ColumnType::Date => put(values, scalar::date(trimmed)),
             Values::Int32(values) => put(values, scalar::integer(trimmed)),
-            Values::Int64(values) if *kind == ColumnType::Timestamp => put(values, scalar::timestamp(trimmed)),
+            Values::Int64(values) if *kind == ColumnType::Timestamp => put(values, timestamp(trimmed, reading.rules)),
             Values::Int64(values) => put(values, scalar::integer(trimmed)),
             Values::Int128(values) => match kind {
                 ColumnType::Decimal { precision, scale } => {
@@ -213,62 +225,68 @@ impl ColumnBuilder {
             Values::Text { offsets, data } => {
                 data.extend_from_slice(text.as_bytes());
                 offsets.push(data.len());
-                return cost.add(text.len());
+                return reading.add(text.len());
             }
             Values::List { .. } | Values::Map { .. } | Values::Struct(_) => None,
         };
-        put.ok_or_else(|| Fault::misfit(kind.clone(), found))
+        put.ok_or_else(|| Misfit::of_text(kind, found, text))
     }
 
-    fn push_list(&mut self, json: &mut Cursor<'_>, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+    fn push_list(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<(), Fault> {
         let Values::List { offsets, element } = &mut self.values else { return Ok(()) };
         if found == Kind::Array {
             json.enter()?;
             while json.next_element()? {
-                cost.add(element.width)?;
-                element.push(json, cost)?;
+                reading.add(element.width)?;
+                element.push(json, reading)?;
             }
+        } else if reading.rules.hive.is_some() {
+            return Err(Misfit::start_expected(&self.kind, found, "Array"));
         } else {
-            cost.add(element.width)?;
-            element.push(json, cost)?;
+            reading.add(element.width)?;
+            element.push(json, reading)?;
         }
         offsets.push(element.len());
         Ok(())
     }
 
-    fn push_map(&mut self, json: &mut Cursor<'_>, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+    fn push_map(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<(), Fault> {
         let Values::Map { offsets, key, value } = &mut self.values else { return Ok(()) };
         if found != Kind::Object {
-            return Err(Fault::misfit(self.kind.clone(), found));
+            return Err(match &reading.rules.hive {
+                Some(_) => Misfit::start_expected(&self.kind, found, "Object"),
+                None => Misfit::of(&self.kind, found),
+            });
         }
         json.enter()?;
-        let mut keys = Keys::default();
+        let mut keys = DataKeys::new(reading.rules.fold_keys);
         while let Some(name) = json.next_key()? {
             let Some(name) = keys.first(name) else {
                 json.skip()?;
                 continue;
             };
-            cost.add(key.width + value.width)?;
-            key.push_text(&name, Kind::String, cost)?;
+            reading.add(key.width + value.width)?;
+            key.push_text(&name, Kind::String, reading).map_err(|fault| fault.of_key_in(&self.kind))?;
             key.nulls.append_non_null();
-            value.push(json, cost)?;
+            value.push(json, reading)?;
         }
         offsets.push(key.len());
         Ok(())
     }
 
-    fn push_struct(&mut self, json: &mut Cursor<'_>, found: Kind, cost: &mut Cost) -> Result<(), Fault> {
+    fn push_struct(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<(), Fault> {
         let row = self.nulls.len();
         let Values::Struct(fields) = &mut self.values else { return Ok(()) };
         match found {
-            Kind::Object => fields.push_object(json, row, cost),
-            Kind::Array => fields.push_positions(json, row, cost),
-            _ => Err(Fault::misfit(self.kind.clone(), found)),
+            Kind::Object => fields.push_object(json, row, reading),
+            _ if reading.rules.hive.is_some() => Err(Misfit::start_expected(&self.kind, found, "Object")),
+            Kind::Array => fields.push_positions(json, row, reading),
+            _ => Err(Misfit::no_object(&self.kind, found, json.skip()?)),
         }
     }
 
     /// The array of all values; the builder is empty again.
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+    pub(crate) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let rows = self.len();
         let nulls = self.nulls.finish();
         let array: ArrayRef = match (&mut self.values, &self.data_type) {
@@ -277,6 +295,10 @@ impl ColumnBuilder {
             (Values::Int16(values), _) => Arc::new(primitive::<Int16Type>(values, nulls)?),
             (Values::Int32(values), DataType::Date32) => Arc::new(primitive::<Date32Type>(values, nulls)?),
             (Values::Int32(values), _) => Arc::new(primitive::<Int32Type>(values, nulls)?),
+            (Values::Int64(values), DataType::Timestamp(TimeUnit::Millisecond, zone)) => {
+                values.iter_mut().for_each(|micros| *micros = micros.div_euclid(1000));
+                Arc::new(primitive::<TimestampMillisecondType>(values, nulls)?.with_timezone_opt(zone.clone()))
+            }
             (Values::Int64(values), DataType::Timestamp(_, zone)) => {
                 Arc::new(primitive::<TimestampMicrosecondType>(values, nulls)?.with_timezone_opt(zone.clone()))
             }
@@ -306,6 +328,16 @@ impl ColumnBuilder {
             (_, data_type) => return Err(no_such_type(data_type)),
         };
         Ok(array)
+    }
+}
+
+/// Microseconds, as the deserializer reads them.
+fn timestamp(text: &str, rules: &Rules) -> Option<i64> {
+    match &rules.hive {
+        None => scalar::timestamp(text),
+        Some(hive) => {
+            hive.timestamp_formats.iter().find_map(|format| format.micros(text)).or_else(|| scalar::sql_timestamp(text))
+        }
     }
 }
 
@@ -357,106 +389,5 @@ impl Offsets {
 
     fn finish(&mut self) -> OffsetBuffer<i32> {
         OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(&mut self.0, vec![0])))
-    }
-}
-
-/// The columns of the table, or the fields of a struct.
-#[derive(Debug)]
-pub(crate) struct FieldBuilders {
-    builders: Vec<ColumnBuilder>,
-    /// In lower case.
-    names: Vec<String>,
-    by_name: BTreeMap<String, usize>,
-    /// What was last seen first, and after each field: records tend to name their keys in one order.
-    after: Vec<usize>,
-}
-
-impl FieldBuilders {
-    pub(crate) fn new(columns: &[Column]) -> Self {
-        let names: Vec<String> = columns.iter().map(|column| fold(&column.name)).collect();
-        Self {
-            builders: columns.iter().map(|column| ColumnBuilder::new(&column.kind)).collect(),
-            by_name: names.iter().cloned().zip(0..).collect(),
-            names,
-            after: (0..=columns.len()).collect(),
-        }
-    }
-
-    /// Bytes that a row takes at least.
-    pub(crate) fn width(&self) -> usize {
-        self.builders.iter().map(|builder| builder.width).sum()
-    }
-
-    /// Appends an object as row `row`. Keys are found without regard to case; of several that are the same, the first
-    /// counts; a key that is no field is passed over; a field without a key is null.
-    pub(crate) fn push_object(&mut self, json: &mut Cursor<'_>, row: usize, cost: &mut Cost) -> Result<(), Fault> {
-        json.enter()?;
-        let mut slot = 0;
-        while let Some(key) = json.next_key()? {
-            let Some(index) = self.find(slot, &key) else {
-                json.skip()?;
-                continue;
-            };
-            slot = index + 1;
-            if self.builders[index].len() > row {
-                json.skip()?;
-            } else {
-                self.push_field(index, json, row, cost)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends an array as row `row`, field by field; elements beyond the last field are passed over.
-    fn push_positions(&mut self, json: &mut Cursor<'_>, row: usize, cost: &mut Cost) -> Result<(), Fault> {
-        json.enter()?;
-        let mut index = 0;
-        while json.next_element()? {
-            if index < self.builders.len() {
-                self.push_field(index, json, row, cost)?;
-            } else {
-                json.skip()?;
-            }
-            index += 1;
-        }
-        Ok(())
-    }
-
-    fn push_field(&mut self, index: usize, json: &mut Cursor<'_>, row: usize, cost: &mut Cost) -> Result<(), Fault> {
-        let builder = &mut self.builders[index];
-        builder.pad(row);
-        builder.push(json, cost).map_err(|fault| fault.within(&self.names[index]))
-    }
-
-    fn find(&mut self, slot: usize, key: &str) -> Option<usize> {
-        let guess = self.after[slot];
-        if self.names.get(guess).is_some_and(|name| name.eq_ignore_ascii_case(key)) {
-            return Some(guess);
-        }
-        let index = match self.by_name.get(key) {
-            Some(index) => *index,
-            None => *self.by_name.get(&fold(key))?,
-        };
-        self.after[slot] = index;
-        Some(index)
-    }
-
-    pub(crate) fn truncate(&mut self, rows: usize) {
-        for builder in &mut self.builders {
-            builder.truncate(rows);
-        }
-    }
-
-    /// The arrays of `rows` rows; the builders are empty again.
-    pub(crate) fn finish(&mut self, rows: usize) -> Result<Vec<ArrayRef>, ArrowError> {
-        self.builders
-            .iter_mut()
-            .map(|builder| {
-                builder.pad(rows);
-                let array = builder.finish()?;
-                debug_assert_eq!(array.len(), rows);
-                Ok(array)
-            })
-            .collect()
     }
 }

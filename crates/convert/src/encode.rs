@@ -1,20 +1,22 @@
 //! The contract of an encoder, and the formats of the config.
 //!
 //! Invariants: every record pushed is either accepted (it is in the object) or returned as rejected, never both; the
-//! encoder holds at most one row group, gzip member or part at a time as long as its parts are taken.
+//! encoder holds at most one row group, stripe, gzip member or part at a time as long as its parts are taken.
 //! An object whose encoder reported an [`EncodeError`] is thrown away whole.
 //!
 //! Never here: who stages the parts.
 
+use arrow_schema::TimeUnit;
 use bytes::Bytes;
 use standpipe_flow::{LeaseKey, Record, RejectedRecord};
 
 use crate::compress::Compression;
+use crate::deserialize::CurrentRows;
 use crate::lines::Lines;
-use crate::parquet::{ParquetCompression, ParquetFile};
+use crate::orc::{OrcFile, OrcOptions};
+use crate::parquet::{ParquetFile, ParquetOptions};
 use crate::parts::PART_BYTES;
 use crate::rows::{BATCH_LIMITS, Rows};
-use crate::schema::Columns;
 
 /// Encodes the records of ONE object.
 pub trait Encode: Send {
@@ -79,23 +81,37 @@ pub enum Format {
     },
     /// A Parquet file; each record is a JSON object, or several.
     Parquet {
-        /// Its columns.
-        columns: Columns,
-        /// Of its pages.
-        compression: ParquetCompression,
+        /// Its columns, and how records become rows.
+        rows: CurrentRows,
+        /// How it is made.
+        options: ParquetOptions,
+    },
+    /// An ORC file; each record is a JSON object, or several.
+    Orc {
+        /// Its columns, which `orc_supports` says whether it can have, and how records become rows.
+        rows: CurrentRows,
+        /// How it is made.
+        options: OrcOptions,
     },
 }
 
 impl Format {
-    /// An encoder for one object. `compression` is that of raw and JSON lines; Parquet has its own.
+    /// An encoder for one object. `compression` is that of raw and JSON lines; Parquet and ORC have their own.
     pub fn encoder(&self, compression: Compression) -> Box<dyn Encode> {
         match self {
             Self::Raw | Self::JsonLines { delimiter: Delimiter::None } => {
                 Box::new(Lines::new(Delimiter::None, compression))
             }
             Self::JsonLines { delimiter: Delimiter::Newline } => Box::new(Lines::new(Delimiter::Newline, compression)),
-            Self::Parquet { columns, compression } => {
-                Box::new(Rows::new(columns, ParquetFile::new(columns, *compression), BATCH_LIMITS))
+            Self::Parquet { rows, options } => {
+                let rows = rows.current();
+                let file = ParquetFile::new(rows.columns(), options);
+                Box::new(Rows::new(&rows, options.timestamps.unit(), file, BATCH_LIMITS))
+            }
+            Self::Orc { rows, options } => {
+                let rows = rows.current();
+                let file = OrcFile::new(rows.columns(), options);
+                Box::new(Rows::new(&rows, TimeUnit::Microsecond, file, BATCH_LIMITS))
             }
         }
     }
@@ -105,6 +121,7 @@ impl Format {
         match self {
             Self::Raw | Self::JsonLines { .. } => compression.extension(),
             Self::Parquet { .. } => ".parquet",
+            Self::Orc { .. } => ".orc",
         }
     }
 
@@ -112,8 +129,8 @@ impl Format {
     pub fn content_encoding(&self, compression: Compression) -> Option<&'static str> {
         match self {
             Self::Raw | Self::JsonLines { .. } => compression.content_encoding(),
-            // Firehose says `hadoop-snappy` here, of a body that is not encoded.
-            Self::Parquet { .. } => None,
+            // Firehose says `hadoop-snappy` here, of a body that is not encoded: whoever believes it cannot read it.
+            Self::Parquet { .. } | Self::Orc { .. } => None,
         }
     }
 }

@@ -2,24 +2,47 @@
 //!
 //! `format-conversion-failed` has the shape that the service writes (`lastErrorCode`, `lastErrorMessage`; its guide
 //! prints `ErrorCode`, `ErrorMessage`), everything else the shape of a processing failure. The producer's bytes are in
-//! `rawData`, in base64, and nowhere else.
+//! `rawData`, in base64; of a value that does not fit its column the message shows the beginning, as Firehose's does.
 
 use bytes::Bytes;
 use serde::ser::{Serialize, Serializer};
-use standpipe_flow::{Millis, RejectedRecord};
+use standpipe_flow::{CatalogTable, Detail, Millis, RejectedRecord};
 
 /// `error-output-type` of a record that does not become a row.
 pub(crate) const FORMAT_CONVERSION_FAILED: &str = "format-conversion-failed";
 
-/// Bytes of memory that the line of a rejected record will take, at most as far as its message needs no escapes.
+/// Bytes of memory that the line of a rejected record will take, at most.
 pub fn error_line_bytes(rejected: &RejectedRecord) -> usize {
-    /// Member names, numbers, a sequence number of 56 digits, the longest code.
-    const FRAME_BYTES: usize = 400;
-    FRAME_BYTES + rejected.message.len() + rejected.data.len().div_ceil(3) * 4
+    /// Member names, numbers, a sequence number of 56 digits, the longest code; the names of the members of a table.
+    const FRAME_BYTES: usize = 512;
+    let detail = match &rejected.detail {
+        Detail::None => 0,
+        Detail::Lambda(arn) => escaped_bytes(arn),
+        Detail::Table(table) => [&table.catalog_id, &table.database, &table.table, &table.region, &table.version_id]
+            .map(|text| escaped_bytes(text))
+            .iter()
+            .sum(),
+    };
+    FRAME_BYTES + escaped_bytes(&rejected.message) + detail + rejected.data.len().div_ceil(3) * 4
+}
+
+/// Bytes of a text within a JSON string.
+fn escaped_bytes(text: &str) -> usize {
+    let bytes = |byte: u8| match byte {
+        b'"' | b'\\' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(bytes).sum()
 }
 
 /// Appends one line, with its line feed. `ended` is when the last attempt ended.
 pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
+    let (function, table) = match &rejected.detail {
+        Detail::None => (None, None),
+        Detail::Lambda(arn) => (Some(&**arn), None),
+        Detail::Table(table) => (None, Some(DataCatalogTable::of(table))),
+    };
     let written = if rejected.output_type == FORMAT_CONVERSION_FAILED {
         serde_json::to_writer(
             &mut *out,
@@ -32,7 +55,7 @@ pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
                 raw_data: Base64(&rejected.data),
                 sequence_number: rejected.sequence.as_str(),
                 sub_sequence_number: rejected.sub,
-                data_catalog_table: None,
+                data_catalog_table: table,
             },
         )
     } else {
@@ -45,6 +68,7 @@ pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
                 error_message: &rejected.message,
                 attempt_ending_timestamp: ended.0,
                 raw_data: Base64(&rejected.data),
+                lambda_arn: function,
             },
         )
     };
@@ -64,7 +88,29 @@ struct FormatConversionFailed<'a> {
     sequence_number: &'a str,
     sub_sequence_number: u64,
     /// The Glue table that the schema came from. None: the columns stand in the config.
-    data_catalog_table: Option<()>,
+    data_catalog_table: Option<DataCatalogTable<'a>>,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DataCatalogTable<'a> {
+    catalog_id: &'a str,
+    database_name: &'a str,
+    table_name: &'a str,
+    region: &'a str,
+    version_id: &'a str,
+}
+
+impl<'a> DataCatalogTable<'a> {
+    fn of(table: &'a CatalogTable) -> Self {
+        Self {
+            catalog_id: &table.catalog_id,
+            database_name: &table.database,
+            table_name: &table.table,
+            region: &table.region,
+            version_id: &table.version_id,
+        }
+    }
 }
 
 #[derive(serde::Serialize)]
@@ -76,6 +122,8 @@ struct Failed<'a> {
     error_message: &'a str,
     attempt_ending_timestamp: u64,
     raw_data: Base64<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lambda_arn: Option<&'a str>,
 }
 
 /// Standard alphabet, padded (RFC 4648 section 4).
@@ -95,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    fn rejected(output_type: &'static str) -> RejectedRecord {
+    fn rejected(output_type: &'static str, detail: Detail) -> RejectedRecord {
         RejectedRecord {
             output_type,
             code: "DataFormatConversion.ParseError",
@@ -106,15 +154,58 @@ mod tests {
             sequence: SequenceNumber::parse("49601").expect("digits"),
             sub: 3,
             data: Bytes::from_static(b"{\"a\":\n\xFF"),
-            detail: standpipe_flow::Detail::None,
+            detail,
         }
     }
 
-    fn line(output_type: &'static str) -> String {
+    fn line_of(rejected: &RejectedRecord) -> String {
         let mut out = Vec::new();
-        error_line(&rejected(output_type), Millis(1_665_678_887_550), &mut out);
-        assert!(out.len() <= error_line_bytes(&rejected(output_type)));
+        error_line(rejected, Millis(1_665_678_887_550), &mut out);
+        assert!(out.len() <= error_line_bytes(rejected));
         String::from_utf8(out).expect("text")
+    }
+
+    fn line(output_type: &'static str) -> String {
+        line_of(&rejected(output_type, Detail::None))
+    }
+
+    #[test]
+    fn a_table_and_a_function_are_named_where_the_service_names_them() {
+        let table = CatalogTable {
+            catalog_id: "111122223333".to_owned(),
+            database: "lake".to_owned(),
+            table: "orders".to_owned(),
+            region: "eu-west-1".to_owned(),
+            version_id: "7".to_owned(),
+        };
+        let line = line_of(&rejected(FORMAT_CONVERSION_FAILED, Detail::Table(table.into())));
+        let named = concat!(
+            r#""subSequenceNumber":3,"dataCatalogTable":{"catalogId":"111122223333","databaseName":"lake","#,
+            r#""tableName":"orders","region":"eu-west-1","versionId":"7"}}"#,
+            "\n"
+        );
+        assert!(line.ends_with(named), "{line}");
+        let arn = "arn:aws:lambda:eu-west-1:111122223333:function:enrich:$LATEST";
+        let line = line_of(&rejected("processing-failed", Detail::Lambda(arn.into())));
+        assert!(line.ends_with(&format!(r#""rawData":"eyJhIjoK/w==","lambdaArn":"{arn}"}}{}"#, "\n")), "{line}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_is_longer_than_was_said(
+            message in "\\PC{0,40}|[\u{0}-\u{22}\\\\]{0,300}",
+            name in "[\u{0}-\u{22}é]{0,100}",
+            data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100),
+        ) {
+            let table = CatalogTable { database: name.clone(), table: name.clone(), ..CatalogTable::default() };
+            for detail in [Detail::Table(table.into()), Detail::Lambda(name.as_str().into())] {
+                for output_type in [FORMAT_CONVERSION_FAILED, "processing-failed"] {
+                    let rejected = rejected(output_type, detail.clone());
+                    let (message, data) = (message.as_str().into(), data.clone().into());
+                    line_of(&RejectedRecord { message, data, sequence: SequenceNumber::from(u64::MAX), ..rejected });
+                }
+            }
+        }
     }
 
     #[test]

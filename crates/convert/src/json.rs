@@ -18,6 +18,10 @@ use crate::fault::Fault;
 /// Levels of arrays and objects that a document may have: what serde_json's own recursion limit of 128 accepts.
 pub(crate) const DEPTH_MAX: usize = 127;
 
+/// Bytes that a key may have, as Firehose says ("Length of json key must not be greater than 262144"): of an object that
+/// is a column, a field or the document itself.
+pub(crate) const KEY_BYTES_MAX: usize = 262_144;
+
 /// The documents of a record, in order; at least one. The first bad byte fails them all.
 pub(crate) fn documents(data: &[u8]) -> Result<impl Iterator<Item = Result<&str, Fault>>, Fault> {
     let text = std::str::from_utf8(data).map_err(|_| Fault::NotText)?;
@@ -82,6 +86,9 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         }
         let key = self.string()?;
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Fault::LongKey);
+        }
         if self.peek() != b':' {
             return Err(broken());
         }

@@ -9,12 +9,16 @@
 
 mod column;
 mod compress;
+mod deserialize;
 mod encode;
 mod failed;
 mod fault;
+mod fields;
+mod joda;
 mod json;
 mod json_text;
 mod lines;
+mod orc;
 mod parquet;
 mod parts;
 mod rows;
@@ -23,9 +27,12 @@ mod schema;
 #[cfg(test)]
 mod testing;
 
-pub use crate::parquet::ParquetCompression;
+pub use crate::parquet::{ParquetCompression, ParquetOptions, ParquetTimestamps, ParquetVersion};
 pub use compress::Compression;
+pub use deserialize::{CurrentRows, Deserializer, Hive, OpenX, RowFormat, RowFormatError};
 pub use encode::{Delimiter, Encode, EncodeError, Encoded, EncodedObject, Format, Stopped, encode_all};
 pub use failed::{error_line, error_line_bytes};
+pub use joda::{Joda, JodaError};
+pub use orc::{OrcCompression, OrcOptions, orc_supports};
 pub use parts::PART_BYTES;
 pub use schema::{Column, ColumnType, Columns, Inference, Inferring, SchemaError, Widening};

@@ -209,6 +209,7 @@ impl OrcFile {
             .uint(6, self.stripes.iter().map(|stripe| stripe.rows).sum())
             .messages(7, self.statistics.iter().map(Statistics::message))
             .uint(8, self.options.row_index_stride as u64)
+            .uint(11, PROLEPTIC_GREGORIAN)
             .bytes(12, concat!("standpipe ", env!("CARGO_PKG_VERSION")).as_bytes());
         let footer = self.packer.pack(footer.as_slice().to_vec())?.bytes;
         let compression = match self.options.compression {
@@ -237,6 +238,9 @@ impl OrcFile {
 /// timestamps in UTC (ORC-135). No number is ours, and there are readers that refuse one that they do not know.
 const WRITER_VERSION: u64 = 6;
 
+/// `CalendarKind`: days before October 1582 are not Julius Caesar's, as Java's readers take them for otherwise.
+const PROLEPTIC_GREGORIAN: u64 = 2;
+
 impl Table for OrcFile {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
         let rows = StructArray::from(batch.clone());
@@ -255,8 +259,11 @@ impl Table for OrcFile {
                 self.root.end_group();
                 self.group_rows = 0;
             }
+            if self.root.bytes() >= self.options.stripe_bytes {
+                self.finish_stripe()?;
+            }
         }
-        if self.root.bytes() >= self.options.stripe_bytes { self.finish_stripe() } else { Ok(()) }
+        Ok(())
     }
 
     fn take(&mut self) -> Option<Bytes> {

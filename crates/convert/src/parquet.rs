@@ -8,20 +8,17 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use arrow_schema::TimeUnit;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterVersion};
 
 use crate::encode::EncodeError;
 use crate::parts::Parts;
 use crate::rows::Table;
 use crate::schema::Columns;
-
-/// Bytes of encoded pages that are held until they become a row group. Firehose's row groups (BlockSizeBytes) have
-/// 256 MiB, and at least 64: the smaller, because each object that is being encoded holds one in memory.
-const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// How the pages of a Parquet file are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,6 +34,77 @@ pub enum ParquetCompression {
     Zstd,
 }
 
+/// The version of the form of a Parquet file (WriterVersion).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ParquetVersion {
+    /// Data pages of version 1, encodings of version 1.0: Firehose's default, and what every reader knows.
+    #[default]
+    V1,
+    /// Data pages of version 2, with the delta encodings.
+    V2,
+}
+
+/// How timestamps stand in a Parquet file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ParquetTimestamps {
+    /// INT64, TIMESTAMP_MICROS of UTC. Firehose writes INT96, which the format's specification has deprecated, for which
+    /// readers keep no statistics, and which some read as nanoseconds of the years 1677 to 2262 alone.
+    #[default]
+    Micros,
+    /// INT64, TIMESTAMP_MILLIS of UTC. What a record has beyond milliseconds is cut off.
+    Millis,
+    /// INT96, as Firehose.
+    Int96,
+}
+
+impl ParquetTimestamps {
+    /// The unit of the arrays that are written.
+    pub(crate) fn unit(self) -> TimeUnit {
+        if self == Self::Millis { TimeUnit::Millisecond } else { TimeUnit::Microsecond }
+    }
+}
+
+/// How a Parquet file is made: the options of Firehose's ParquetSerDe. MaxPaddingBytes is not among them: padding aligns
+/// row groups with the blocks of HDFS, and S3 has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ParquetOptions {
+    /// Compression of the pages.
+    pub compression: ParquetCompression,
+    /// EnableDictionaryCompression: values that come again are written once a row group.
+    pub dictionary: bool,
+    /// PageSizeBytes: bytes of values before they are compressed.
+    pub page_bytes: usize,
+    /// BlockSizeBytes: bytes of encoded pages that are held until they become a row group. About: it is looked at after
+    /// some thousand rows.
+    pub row_group_bytes: usize,
+    /// WriterVersion.
+    pub version: ParquetVersion,
+    /// What timestamps are.
+    pub timestamps: ParquetTimestamps,
+}
+
+impl ParquetOptions {
+    /// The smallest page that Firehose allows.
+    pub const PAGE_BYTES_MIN: usize = 64 << 10;
+    /// The smallest row group that Firehose allows.
+    pub const ROW_GROUP_BYTES_MIN: usize = 64 << 20;
+}
+
+impl Default for ParquetOptions {
+    /// Firehose's, but for dictionaries, which make files smaller, timestamps, and row groups, of which Firehose's have
+    /// 256 MiB: an object that is being encoded holds one in memory.
+    fn default() -> Self {
+        Self {
+            compression: ParquetCompression::default(),
+            dictionary: true,
+            page_bytes: 1 << 20,
+            row_group_bytes: 128 << 20,
+            version: ParquetVersion::default(),
+            timestamps: ParquetTimestamps::default(),
+        }
+    }
+}
+
 /// One Parquet file.
 pub(crate) struct ParquetFile {
     writer: ArrowWriter<Parts>,
@@ -44,22 +112,14 @@ pub(crate) struct ParquetFile {
 }
 
 impl ParquetFile {
-    pub(crate) fn new(columns: &Columns, compression: ParquetCompression) -> Result<Self, EncodeError> {
-        Self::with_row_groups(columns, compression, ROW_GROUP_BYTES)
-    }
-
-    fn with_row_groups(
-        columns: &Columns,
-        compression: ParquetCompression,
-        row_group_bytes: usize,
-    ) -> Result<Self, EncodeError> {
-        let schema = Arc::new(columns.arrow_schema());
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties(compression))
+    pub(crate) fn new(columns: &Columns, options: &ParquetOptions) -> Result<Self, EncodeError> {
+        let schema = Arc::new(columns.arrow_schema_in(options.timestamps.unit()));
+        let arrow = ArrowWriterOptions::new()
+            .with_properties(properties(options))
             // Readers take the types from Parquet's own schema.
             .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Parts::default(), schema, options).map_err(EncodeError::of)?;
-        Ok(Self { writer, row_group_bytes })
+        let writer = ArrowWriter::try_new_with_options(Parts::default(), schema, arrow).map_err(EncodeError::of)?;
+        Ok(Self { writer, row_group_bytes: options.row_group_bytes })
     }
 }
 
@@ -81,18 +141,24 @@ impl Table for ParquetFile {
     }
 }
 
-/// Parquet format version 1.0, pages of 1 MiB or 20,000 rows, dictionaries up to 1 MiB, statistics of every page:
-/// the library's defaults, which are Firehose's (PageSizeBytes 1 MiB, WriterVersion V1) but for the dictionaries, that
-/// make the files smaller. A row group ends by bytes, not by rows.
-fn properties(compression: ParquetCompression) -> WriterProperties {
-    let compression = match compression {
+/// Pages have at most 20,000 rows, dictionaries at most 1 MiB, pages statistics: the library's defaults. A row group ends
+/// by bytes, not by rows.
+fn properties(options: &ParquetOptions) -> WriterProperties {
+    let compression = match options.compression {
         ParquetCompression::None => Compression::UNCOMPRESSED,
         ParquetCompression::Snappy => Compression::SNAPPY,
         ParquetCompression::Gzip => Compression::GZIP(Default::default()),
         ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
     };
+    let version = match options.version {
+        ParquetVersion::V1 => WriterVersion::PARQUET_1_0,
+        ParquetVersion::V2 => WriterVersion::PARQUET_2_0,
+    };
     WriterProperties::builder()
         .set_compression(compression)
+        .set_dictionary_enabled(options.dictionary)
+        .set_data_page_size_limit(options.page_bytes)
+        .set_writer_version(version)
         .set_max_row_group_row_count(None)
         // The form `<application> version <version>` is what readers parse.
         .set_created_by(concat!("standpipe version ", env!("CARGO_PKG_VERSION")).to_owned())

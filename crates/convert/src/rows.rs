@@ -10,16 +10,17 @@
 use std::sync::Arc;
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
-use arrow_schema::SchemaRef;
+use arrow_schema::{SchemaRef, TimeUnit};
 use bytes::Bytes;
-use standpipe_flow::{LeaseKey, Record, RejectedRecord};
+use standpipe_flow::{CatalogTable, Detail, LeaseKey, Record, RejectedRecord};
 
-use crate::column::{Cost, FieldBuilders};
+use crate::column::Reading;
+use crate::deserialize::{RowFormat, Rules};
 use crate::encode::{Encode, EncodeError, Encoded};
 use crate::failed::FORMAT_CONVERSION_FAILED;
 use crate::fault::Fault;
+use crate::fields::FieldBuilders;
 use crate::json::{Cursor, Kind, documents};
-use crate::schema::Columns;
 
 /// When the rows that have gathered go on.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,8 @@ pub(crate) trait Table: Send {
 /// The encoder of one file of rows.
 pub(crate) struct Rows<T> {
     fields: FieldBuilders,
+    rules: Rules,
+    catalog: Option<Arc<CatalogTable>>,
     width: usize,
     schema: SchemaRef,
     /// Rows in `fields`, and about how many bytes they take.
@@ -62,36 +65,49 @@ pub(crate) struct Rows<T> {
 }
 
 impl<T: Table> Rows<T> {
-    pub(crate) fn new(columns: &Columns, table: Result<T, EncodeError>, limits: BatchLimits) -> Self {
-        let schema = Arc::new(columns.arrow_schema());
-        let fields = FieldBuilders::new(columns.as_slice());
-        let width = fields.width();
-        Self { fields, width, schema, rows: 0, bytes: 0, table, records: 0, limits, said: "".into() }
+    /// `unit` is that of the timestamps in the batches.
+    pub(crate) fn new(format: &RowFormat, unit: TimeUnit, table: Result<T, EncodeError>, limits: BatchLimits) -> Self {
+        let columns = format.columns();
+        let fields = FieldBuilders::new(columns.as_slice(), &format.keys(), unit);
+        Self {
+            width: fields.width(),
+            fields,
+            rules: format.rules(),
+            catalog: format.table().cloned(),
+            schema: Arc::new(columns.arrow_schema_in(unit)),
+            rows: 0,
+            bytes: 0,
+            table,
+            records: 0,
+            limits,
+            said: "".into(),
+        }
     }
 
     /// Appends the rows of one record, all or none.
     fn push_record(&mut self, data: &[u8]) -> Result<(), Fault> {
-        let mut cost = Cost::default();
+        let mut reading = Reading { rules: &self.rules, bytes: 0 };
         let mut rows = self.rows;
         let pushed = documents(data).and_then(|mut documents| {
             documents.try_for_each(|document| {
                 if rows == self.rows + self.limits.rows {
                     return Err(Fault::Documents { max: self.limits.rows });
                 }
-                cost.add(self.width)?;
+                reading.add(self.width)?;
                 let mut json = Cursor::new(document?);
                 match json.kind()? {
-                    Kind::Object => self.fields.push_object(&mut json, rows, &mut cost)?,
+                    Kind::Object => self.fields.push_object(&mut json, rows, &mut reading)?,
                     found => return Err(Fault::NotAnObject(found)),
                 }
                 rows += 1;
                 Ok(())
             })
         });
+        let bytes = reading.bytes;
         match pushed {
             Ok(()) => {
                 self.rows = rows;
-                self.bytes += cost.bytes;
+                self.bytes += bytes;
             }
             Err(_) => self.fields.truncate(self.rows),
         }
@@ -133,7 +149,9 @@ impl<T: Table> Encode for Rows<T> {
         if let Err(fault) = self.push_record(&record.data) {
             let message = self.message(&fault);
             let of = (lease, record);
-            return Err(Box::new(RejectedRecord::of(of, FORMAT_CONVERSION_FAILED, fault.code(), message)));
+            let detail = self.catalog.clone().map_or(Detail::None, Detail::Table);
+            let rejected = RejectedRecord::of(of, FORMAT_CONVERSION_FAILED, fault.code(), message);
+            return Err(Box::new(RejectedRecord { detail, ..rejected }));
         }
         self.records += 1;
         if self.rows >= self.limits.rows || self.bytes >= self.limits.bytes {

@@ -147,6 +147,17 @@ pub(crate) fn timestamp(text: &str) -> Option<i64> {
     written_timestamp(text).or_else(|| epoch(text))
 }
 
+/// Microseconds of `yyyy-[M]M-[d]d [H]H:[m]m:[s]s[.fraction]`: what java.sql.Timestamp.valueOf reads, as UTC.
+pub(crate) fn sql_timestamp(text: &str) -> Option<i64> {
+    let plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b':' | b'.' | b' '));
+    (plain && text.contains(' ')).then(|| written_timestamp(text)).flatten()
+}
+
+/// Microseconds of a number of milliseconds, with a fraction or not.
+pub(crate) fn epoch_millis(text: &str) -> Option<i64> {
+    i64::try_from(decimal(text, MICROS_DIGITS - 3)?.value).ok()
+}
+
 fn epoch(text: &str) -> Option<i64> {
     let as_seconds = decimal(text, MICROS_DIGITS)?.value;
     let as_micros = if as_seconds.abs() < EPOCH_MILLIS_FROM * i128::from(MICROS_PER_SECOND) {
@@ -178,6 +189,11 @@ fn written_timestamp(text: &str) -> Option<i64> {
     seconds.checked_mul(MICROS_PER_SECOND)?.checked_add(micros)
 }
 
+/// Microseconds of a day and a time of it, less an offset from UTC.
+pub(crate) fn micros_of(days: i64, seconds: i64, micros: i64) -> Option<i64> {
+    days.checked_mul(86_400)?.checked_add(seconds)?.checked_mul(MICROS_PER_SECOND)?.checked_add(micros)
+}
+
 /// A day of the proleptic Gregorian calendar, and what follows it.
 fn calendar_day(text: &[u8]) -> Option<(i64, &[u8])> {
     let (year, rest) = text.split_at_checked(4)?;
@@ -187,6 +203,11 @@ fn calendar_day(text: &[u8]) -> Option<(i64, &[u8])> {
     }
     let (month, rest) = field(rest.strip_prefix(b"-")?, 1, 12)?;
     let (day, rest) = field(rest.strip_prefix(b"-")?, 1, 31)?;
+    Some((days_of(year, month, day)?, rest))
+}
+
+/// Days since 1970-01-01, if there is such a day.
+pub(crate) fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days_in_month = match month {
         4 | 6 | 9 | 11 => 30,
@@ -194,14 +215,14 @@ fn calendar_day(text: &[u8]) -> Option<(i64, &[u8])> {
         2 => 28,
         _ => 31,
     };
-    if month == 0 || day == 0 || day > days_in_month {
+    if !(1..=12).contains(&month) || day < 1 || day > days_in_month {
         return None;
     }
     // Years that begin in March, so that a leap day is the last one; 719,468 days from 0000-03-01 to 1970-01-01.
     let year = year - i64::from(month <= 2);
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year;
-    Some((days - 719_468, rest))
+    Some(days - 719_468)
 }
 
 /// `width` digits, or one or two where `width` is 1, up to `max`.
@@ -226,7 +247,7 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// Nothing, `Z`, `+hh`, `+hhmm` or `+hh:mm`.
-fn offset_seconds(text: &[u8]) -> Option<i64> {
+pub(crate) fn offset_seconds(text: &[u8]) -> Option<i64> {
     let (sign, rest) = match text {
         [] | [b'Z'] => return Some(0),
         [b'+', rest @ ..] => (1, rest),

@@ -90,9 +90,13 @@ impl Columns {
         &self.0
     }
 
-    /// The Arrow schema of the rows; every column may be null.
+    /// The Arrow schema of the rows, with timestamps in microseconds; every column may be null.
     pub fn arrow_schema(&self) -> Schema {
-        Schema::new(fields(&self.0))
+        self.arrow_schema_in(TimeUnit::Microsecond)
+    }
+
+    pub(crate) fn arrow_schema_in(&self, unit: TimeUnit) -> Schema {
+        Schema::new(fields(&self.0, unit))
     }
 }
 
@@ -109,13 +113,19 @@ pub(crate) fn fold(name: &str) -> String {
     name.to_lowercase()
 }
 
-fn fields(columns: &[Column]) -> Fields {
-    columns.iter().map(|column| Field::new(&column.name, column.kind.data_type(), true)).collect()
+fn fields(columns: &[Column], unit: TimeUnit) -> Fields {
+    columns.iter().map(|column| Field::new(&column.name, column.kind.data_type_in(unit), true)).collect()
 }
 
 impl ColumnType {
-    /// The Arrow type. Names inside lists and maps are those of the Parquet specification (LogicalTypes, LIST, MAP).
-    pub fn data_type(&self) -> DataType {
+    /// The Arrow type, timestamps in microseconds.
+    pub(crate) fn data_type(&self) -> DataType {
+        self.data_type_in(TimeUnit::Microsecond)
+    }
+
+    /// The Arrow type, timestamps in `unit`. Names inside lists and maps are those of the Parquet specification
+    /// (LogicalTypes, LIST, MAP).
+    pub(crate) fn data_type_in(&self, unit: TimeUnit) -> DataType {
         match self {
             Self::Boolean => DataType::Boolean,
             Self::TinyInt => DataType::Int8,
@@ -128,11 +138,25 @@ impl ColumnType {
             Self::String => DataType::Utf8,
             Self::Binary => DataType::Binary,
             Self::Date => DataType::Date32,
-            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(TIMESTAMP_ZONE.into())),
-            Self::Array(element) => DataType::List(element_field(element)),
-            Self::Map(key, value) => DataType::Map(entries_field(key, value), false),
-            Self::Struct(columns) => DataType::Struct(fields(columns)),
+            Self::Timestamp => DataType::Timestamp(unit, Some(TIMESTAMP_ZONE.into())),
+            Self::Array(element) => DataType::List(element_field(element, unit)),
+            Self::Map(key, value) => DataType::Map(entries_field(key, value, unit), false),
+            Self::Struct(columns) => DataType::Struct(fields(columns, unit)),
         }
+    }
+
+    /// Whether its values are numbers.
+    pub(crate) fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Self::TinyInt
+                | Self::SmallInt
+                | Self::Int
+                | Self::BigInt
+                | Self::Float
+                | Self::Double
+                | Self::Decimal { .. }
+        )
     }
 
     /// Whether it holds other types.
@@ -141,12 +165,13 @@ impl ColumnType {
     }
 }
 
-pub(crate) fn element_field(element: &ColumnType) -> Arc<Field> {
-    Arc::new(Field::new("element", element.data_type(), true))
+fn element_field(element: &ColumnType, unit: TimeUnit) -> Arc<Field> {
+    Arc::new(Field::new("element", element.data_type_in(unit), true))
 }
 
-fn entries_field(key: &ColumnType, value: &ColumnType) -> Arc<Field> {
-    let entries = [Field::new("key", key.data_type(), false), Field::new("value", value.data_type(), true)];
+fn entries_field(key: &ColumnType, value: &ColumnType, unit: TimeUnit) -> Arc<Field> {
+    let entries =
+        [Field::new("key", key.data_type_in(unit), false), Field::new("value", value.data_type_in(unit), true)];
     Arc::new(Field::new("key_value", DataType::Struct(entries.into_iter().collect()), false))
 }
 
