@@ -185,7 +185,8 @@ impl Misfit {
             Kind::Null => "null",
         };
         let (said, path, wanted) = (&self.said, path.join("."), short(&self.wanted));
-        format!("{said} Column `{path}` of type {wanted} cannot hold {found}.")
+        let stop = if said.ends_with('.') { "" } else { "." };
+        format!("{said}{stop} Column `{path}` of type {wanted} cannot hold {found}.")
     }
 }
 

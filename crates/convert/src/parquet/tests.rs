@@ -18,6 +18,8 @@ use crate::rows::{BATCH_LIMITS, BatchLimits, Rows};
 use crate::schema::{Column, ColumnType, Inferring, fold};
 use crate::testing::{lease, record};
 
+mod coercions;
+
 struct File {
     object: EncodedObject,
     bytes: Bytes,
@@ -71,6 +73,12 @@ fn cell(array: &dyn Array, row: usize) -> Value {
         DataType::Float64 => array.as_primitive::<Float64Type>().value(row).into(),
         DataType::Decimal128(..) => array.as_primitive::<Decimal128Type>().value_as_string(row).into(),
         DataType::Date32 => array.as_primitive::<Date32Type>().value(row).into(),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            array.as_primitive::<TimestampMillisecondType>().value(row).into()
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => {
+            array.as_primitive::<TimestampNanosecondType>().value(row).into()
+        }
         DataType::Timestamp(..) => array.as_primitive::<TimestampMicrosecondType>().value(row).into(),
         DataType::Utf8 => array.as_string::<i32>().value(row).into(),
         DataType::Binary => array.as_binary::<i32>().value(row).to_vec().into(),
@@ -235,17 +243,17 @@ fn a_bad_record_is_isolated_and_says_why() {
         (
             br#"{"id":"SECRET"}"#,
             "MalformedData",
-            "Data does not match the schema. For input string: \"SECRET\" Column `id` of type bigint cannot hold this string.",
+            "Data does not match the schema. For input string: \"SECRET\". Column `id` of type bigint cannot hold this string.",
         ),
         (
             br#"{"s":{"x":[1,99999999999]}}"#,
             "MalformedData",
-            "Data does not match the schema. For input string: \"99999999999\" Column `s.x` of type int cannot hold this number.",
+            "Data does not match the schema. For input string: \"99999999999\". Column `s.x` of type int cannot hold this number.",
         ),
         (
             br#"{"s":"SECRET"}"#,
             "MalformedData",
-            "Data does not match the schema. Data is not JSONObject  but java.lang.String with value SECRET Column `s` of type struct cannot hold this string.",
+            "Data does not match the schema. Data is not JSONObject  but java.lang.String with value SECRET. Column `s` of type struct cannot hold this string.",
         ),
         (
             br#"{"at":"SECRET"}"#,
@@ -260,7 +268,7 @@ fn a_bad_record_is_isolated_and_says_why() {
         (
             br#"{"id":2}{"id":"SECRET"}"#,
             "MalformedData",
-            "Data does not match the schema. For input string: \"SECRET\" Column `id` of type bigint cannot hold this string.",
+            "Data does not match the schema. For input string: \"SECRET\". Column `id` of type bigint cannot hold this string.",
         ),
     ];
     let good = |id: usize| format!(r#"{{"s":{{"x":[{id}]}},"id":{id}}}"#).into_bytes();
