@@ -172,7 +172,7 @@ pub enum Transform {
     /// A line of text becomes a JSON object.
     Parse(Parse),
     /// A JSON object becomes a line of comma-separated values.
-    ToCsv {
+    JsonToCsv {
         /// The members of the object, in their order; at least one.
         columns: Vec<String>,
         /// What stands between values.

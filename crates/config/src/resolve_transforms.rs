@@ -33,10 +33,10 @@ impl Resolver<'_> {
             }
             TransformFile::Split(SplitFile::Delimited(text)) => Transform::SplitDelimited(text.value.0),
             TransformFile::Parse(file) => Transform::Parse(self.parse(&format!("{path}.parse"), file)?),
-            TransformFile::ToCsv(file) => {
-                let path = format!("{path}.to_csv");
+            TransformFile::JsonToCsv(file) => {
+                let path = format!("{path}.json_to_csv");
                 let delimiter = self.character(&format!("{path}.delimiter"), file.delimiter, b',');
-                Transform::ToCsv { columns: self.columns(&format!("{path}.columns"), file.columns), delimiter }
+                Transform::JsonToCsv { columns: self.columns(&format!("{path}.columns"), file.columns), delimiter }
             }
             TransformFile::Jq(program) => Transform::Jq(self.jq(&format!("{path}.jq"), &program)?),
             TransformFile::Lambda(file) => Transform::Lambda(self.lambda(&format!("{path}.lambda"), file)),

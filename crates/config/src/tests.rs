@@ -169,7 +169,7 @@ pipelines:
       - parse: apache_combined
       - parse: { csv: { columns: [a, b], delimiter: ';', quote: \"'\" } }
       - parse: { regex: { pattern: '(?<a>.*)' } }
-      - to_csv: { columns: [a, b], delimiter: '\\t' }
+      - json_to_csv: { columns: [a, b], delimiter: '\\t' }
       - jq: .
       - lambda: { function: enrich, retries: 1, buffer: { size: 2MiB, interval: 0s } }
   two:

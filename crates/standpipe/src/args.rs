@@ -51,6 +51,14 @@ pub enum Verb {
     /// Check a config without reading or writing anything else
     #[command(before_help = examples::CHECK)]
     Check(Check),
+    /// Deliver a local file with a config, on this machine alone, and show what becomes of it
+    #[cfg(feature = "emulator")]
+    #[command(before_help = examples::TRY)]
+    Try(Try),
+    /// Compare what a config makes of records with what it made of them before
+    #[cfg(feature = "emulator")]
+    #[command(before_help = examples::TEST)]
+    Test(Test),
     /// Print the JSON Schema of a config
     #[command(before_help = examples::SCHEMA)]
     Schema,
@@ -233,6 +241,60 @@ pub struct Check {
     /// The config.
     #[command(flatten)]
     pub config: Config,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `standpipe try`.
+#[cfg(feature = "emulator")]
+#[derive(Debug, Args)]
+pub struct Try {
+    /// The config.
+    #[command(flatten)]
+    pub config: Config,
+    /// The file, one record a line; gzip and zstd are unpacked; `-` is stdin; may be given more than once
+    #[arg(short = 'i', long = "input", value_name = "FILE", env = "STANDPIPE_TRY_INPUT", required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// Each file is one record [default: each line]
+    #[arg(long, env = "STANDPIPE_TRY_WHOLE", value_parser = FalseyValueParser::new())]
+    pub whole: bool,
+    /// The pipeline [default: the only one]
+    #[arg(long, value_name = "NAME", env = "STANDPIPE_TRY_PIPELINE")]
+    pub pipeline: Option<String>,
+    /// When the records arrive, which shows in the keys [default: now]
+    #[arg(long, value_name = "TIME", env = "STANDPIPE_TRY_AT", value_parser = parse::instant)]
+    pub at: Option<standpipe_flow::Millis>,
+    /// Write the objects under this folder, each at BUCKET/KEY [default: nowhere]
+    #[arg(long, value_name = "DIR", env = "STANDPIPE_TRY_OUT")]
+    pub out: Option<PathBuf>,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `standpipe test`.
+#[cfg(feature = "emulator")]
+#[derive(Debug, Args)]
+pub struct Test {
+    /// The config.
+    #[command(flatten)]
+    pub config: Config,
+    /// The cases: folders, each with a file whose name begins with `input`, and a folder `expected`
+    #[arg(value_name = "CASE", required = true)]
+    pub cases: Vec<PathBuf>,
+    /// Write down what came as what is expected [default: compare]
+    #[arg(long, env = "STANDPIPE_TEST_UPDATE", value_parser = FalseyValueParser::new())]
+    pub update: bool,
+    /// Each file is one record [default: each line]
+    #[arg(long, env = "STANDPIPE_TEST_WHOLE", value_parser = FalseyValueParser::new())]
+    pub whole: bool,
+    /// The pipeline [default: the only one]
+    #[arg(long, value_name = "NAME", env = "STANDPIPE_TEST_PIPELINE")]
+    pub pipeline: Option<String>,
+    /// When the records arrive, which shows in the keys [default: 2026-01-31T12:00:00Z]
+    #[arg(long, value_name = "TIME", env = "STANDPIPE_TEST_AT", value_parser = parse::instant)]
+    pub at: Option<standpipe_flow::Millis>,
     /// How to report.
     #[command(flatten)]
     pub report: Report,

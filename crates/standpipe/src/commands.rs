@@ -5,15 +5,21 @@ mod check;
 mod demo;
 #[cfg(feature = "emulator")]
 mod emulator;
+#[cfg(feature = "emulator")]
+mod golden;
 mod healthcheck;
 mod infer;
 mod known;
 mod leases;
+#[cfg(feature = "emulator")]
+mod local;
 mod plan;
 mod put;
 mod run;
 mod schema;
 mod stop;
+#[cfg(feature = "emulator")]
+mod trial;
 mod version;
 
 use std::path::PathBuf;
@@ -39,6 +45,10 @@ pub fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Plan(args) => plan::run(args),
         Verb::Infer(args) => infer::run(args),
         Verb::Check(args) => check::run(args),
+        #[cfg(feature = "emulator")]
+        Verb::Try(args) => trial::run(args),
+        #[cfg(feature = "emulator")]
+        Verb::Test(args) => golden::run(args),
         Verb::Schema => schema::run(),
         Verb::Version(report) => version::run(report.output),
         Verb::Healthcheck(args) => healthcheck::run(args),

@@ -26,7 +26,7 @@ pub(crate) enum TransformFile {
     /// Makes a JSON object of a line of text.
     Parse(ParseFile),
     /// Makes a line of comma-separated values of a JSON object.
-    ToCsv(ToCsvFile),
+    JsonToCsv(JsonToCsvFile),
     /// A jq program over each record, which is JSON: each of its outputs is a record.
     Jq(Located<JqText>),
     /// A Lambda function that is asked about many records at once, as Firehose asks it.
@@ -139,8 +139,8 @@ pub(crate) struct ParseRegexFile {
 /// Lines of comma-separated values.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "ToCsv")]
-pub(crate) struct ToCsvFile {
+#[schemars(rename = "JsonToCsv")]
+pub(crate) struct JsonToCsvFile {
     /// The members of the JSON object, in their order; one that is missing is an empty value.
     #[schemars(length(min = 1))]
     pub(crate) columns: Vec<Located<NameText>>,

@@ -70,6 +70,19 @@ pub(super) const LEASES_SETTLE: &str = examples!(
     "standpipe leases settle -c orders.yaml --lease shardId-000000000003 --cid 01KABCDEFGHJKMNPQRSTVWXYZ0 --replay --dry-run"
 );
 
+#[cfg(feature = "emulator")]
+pub(super) const TRY: &str = examples!(
+    "standpipe try -c orders.yaml --input orders.jsonl"
+    "standpipe try -c orders.yaml --input orders.jsonl.gz --out ./objects"
+    "standpipe try -c logs.yaml --whole --input envelope.gz"
+);
+
+#[cfg(feature = "emulator")]
+pub(super) const TEST: &str = examples!(
+    "standpipe test -c orders.yaml cases/*"
+    "standpipe test -c orders.yaml cases/refunds --update     what comes now is what is wanted"
+);
+
 pub(super) const PLAN: &str = examples!(
     "standpipe plan -c orders.yaml"
     "standpipe plan -c orders.yaml --shards 400 --workers 12 --output json"

@@ -10,6 +10,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be more than nothing".to_owned()) } else { Ok(duration) }
 }
 
+/// An instant such as `2026-01-31T12:00:00Z`.
+#[cfg(feature = "emulator")]
+pub fn instant(text: &str) -> Result<standpipe_flow::Millis, String> {
+    let instant: jiff::Timestamp =
+        text.parse().map_err(|_| "expected a time such as 2026-01-31T12:00:00Z".to_owned())?;
+    let millis = u64::try_from(instant.as_millisecond()).map_err(|_| "must be after 1970".to_owned())?;
+    Ok(standpipe_flow::Millis(millis))
+}
+
 /// How fast records are put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rate {

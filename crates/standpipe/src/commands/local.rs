@@ -1,0 +1,213 @@
+//! A pipeline of a config on embedded endpoints, for `try` and `test`: the real worker reads the records from a stream of
+//! one shard, and what it delivers is what would be delivered.
+//!
+//! Time is the paused clock of the runtime: nothing waits, and the same records give the same objects.
+//! Never: asks AWS, or writes a file.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use standpipe_config::Config;
+use standpipe_config::config::{self, Destination, HeartbeatMode, ReadMode, StartPosition, Transform};
+use standpipe_destinations::object_key;
+use standpipe_emulator::{Emulator, Options};
+use standpipe_flow::offload::{Job, Offload};
+use standpipe_flow::{Clock, CommitLog, DestinationId, Millis, OutputKind, Random};
+use standpipe_lease::{CommitTable, Dynamo};
+use standpipe_worker::platform::{self, Platform};
+use standpipe_worker::{SharedMetrics, WorkerError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Usage;
+
+/// A stream's name that needs no escape anywhere.
+const STREAM: &str = "input";
+const TABLE: &str = "input";
+const FAILOVER: Duration = Duration::from_secs(10);
+/// By the paused clock: what is not delivered by then never will be.
+const PATIENCE: Duration = Duration::from_secs(48 * 3600);
+/// Put at once: what Kinesis takes.
+const PUT_RECORDS: usize = 500;
+
+/// An object that was delivered.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// The destination.
+    pub destination: DestinationId,
+    /// What it holds.
+    pub kind: OutputKind,
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key.
+    pub key: String,
+    /// Records in it.
+    pub records: u64,
+    /// Its bytes.
+    pub body: Bytes,
+}
+
+/// Delivers the records, which arrive at `at`, by the pipeline of this name, or the only one.
+pub fn deliver(config: &Config, name: Option<&str>, records: Vec<Bytes>, at: Millis) -> Result<Vec<Delivered>> {
+    let pipeline = chosen(config, name)?;
+    let local = localised(config, pipeline)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(delivered(&local, records, at))
+}
+
+/// The pipeline that is meant.
+pub fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a config::Pipeline> {
+    let names = || config.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect::<Vec<_>>().join(", ");
+    match (name, config.pipelines.as_slice()) {
+        (None, [one]) => Ok(one),
+        (None, _) => Err(Usage(format!("the config has several pipelines: --pipeline one of {}", names())).into()),
+        (Some(name), pipelines) => pipelines
+            .iter()
+            .find(|pipeline| pipeline.name == name)
+            .ok_or_else(|| Usage(format!("there is no pipeline {name:?} in the config, which has {}", names())).into()),
+    }
+}
+
+/// The same pipeline, with what it reads and where its leases are on the embedded endpoints.
+fn localised(config: &Config, pipeline: &config::Pipeline) -> Result<Config> {
+    if let Some(Transform::Lambda(lambda)) = pipeline.transforms.iter().find(|t| matches!(t, Transform::Lambda(_))) {
+        bail!(WorkerError::Findings(format!(
+            "the pipeline asks the Lambda function {}, which cannot be asked here",
+            lambda.function
+        )));
+    }
+    let mut pipeline = pipeline.clone();
+    pipeline.lease = config::Lease {
+        table: TABLE.to_owned(),
+        failover: FAILOVER,
+        heartbeat: HeartbeatMode::PerLease,
+        leases_max: None,
+        create: true,
+    };
+    pipeline.source.stream = config::Stream { name: STREAM.to_owned(), arn: None, region: None, account: None };
+    pipeline.source.start = StartPosition::TrimHorizon;
+    pipeline.source.read = ReadMode::Polling;
+    let worker = config::Worker { id: Some("local".to_owned()), ..config.worker.clone() };
+    Ok(Config { aws: config::Aws::default(), worker, http: None, pipelines: vec![pipeline], ..config.clone() })
+}
+
+async fn delivered(config: &Config, records: Vec<Bytes>, at: Millis) -> Result<Vec<Delivered>> {
+    let start = Instant::now();
+    let clock = Arc::new(PausedClock { start, at });
+    let wall = clock.clone();
+    let options = Options { limits: false, ..Options::new(Arc::new(move || wall.wall().0)) };
+    let emulator = Emulator::new(options).context("cannot open the endpoints")?;
+    emulator.create_stream(STREAM, 1).context("cannot make the stream")?;
+    let buckets = buckets(&config.pipelines[0]);
+    for bucket in &buckets {
+        emulator.create_bucket(bucket).with_context(|| format!("cannot make the bucket {bucket}"))?;
+    }
+    for (index, records) in records.chunks(PUT_RECORDS).enumerate() {
+        let put: Vec<_> = records.iter().map(|data| ("key".to_owned(), data.clone())).collect();
+        emulator.put_records(STREAM, &put).with_context(|| {
+            format!("the stream does not take one of the records {} to {}", index * PUT_RECORDS + 1, index * PUT_RECORDS + put.len())
+        })?;
+    }
+    let connection = emulator.connect("local");
+    let sdk = platform::embedded(Some(connection.http_client()), "http://local");
+    let platform = Platform {
+        sdk: sdk.clone(),
+        clock: clock.clone(),
+        random: Arc::new(Counted::default()),
+        offload: Arc::new(Inline),
+        heartbeats: None,
+        metrics: SharedMetrics::new(),
+    };
+    let options = standpipe_worker::Options {
+        until_caught_up: true,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..standpipe_worker::Options::default()
+    };
+    let worker = standpipe_worker::run(config, &options, platform, CancellationToken::new());
+    match tokio::time::timeout(PATIENCE, worker).await {
+        Ok(ended) => drop(ended?),
+        Err(_) => bail!("the records were not delivered within two days of the embedded clock"),
+    }
+    let log = CommitTable::new(Dynamo::new(&sdk, FAILOVER), TABLE, clock);
+    let mut found = Vec::new();
+    for bucket in &buckets {
+        found.extend(objects(&emulator, bucket, &log).await?);
+    }
+    Ok(found)
+}
+
+/// The objects of a bucket, with what the receipts of their commits say of them.
+async fn objects(emulator: &Emulator, bucket: &str, log: &CommitTable) -> Result<Vec<Delivered>> {
+    let mut found = Vec::new();
+    for object in emulator.objects(bucket) {
+        let Some(cid) = object_key::cid_of(&object.key) else { continue };
+        let Some(receipt) = log.receipt(cid).await.context("cannot read a receipt")? else { continue };
+        let output = receipt.outputs.iter().find(|output| output.bucket == bucket && output.key == object.key);
+        let (Some(output), Some(body)) = (output, emulator.object(bucket, &object.key)) else { continue };
+        found.push(Delivered {
+            destination: receipt.destination.clone(),
+            kind: output.kind,
+            bucket: bucket.to_owned(),
+            key: object.key,
+            records: output.records,
+            body,
+        });
+    }
+    Ok(found)
+}
+
+fn buckets(pipeline: &config::Pipeline) -> Vec<String> {
+    let mut buckets = Vec::new();
+    for Destination::S3(s3) in &pipeline.destinations {
+        buckets.push(s3.bucket.clone());
+        buckets.extend(s3.backup.iter().map(|backup| backup.bucket.clone()));
+    }
+    buckets.sort();
+    buckets.dedup();
+    buckets
+}
+
+/// The runtime's paused clock, with the wall clock at a given time at its start.
+#[derive(Debug)]
+struct PausedClock {
+    start: Instant,
+    at: Millis,
+}
+
+impl Clock for PausedClock {
+    fn wall(&self) -> Millis {
+        Millis(self.at.0 + u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX >> 1))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// Numbers that look random and are the same in every run: nobody else writes to these endpoints.
+#[derive(Debug, Default)]
+struct Counted(AtomicU64);
+
+impl Random for Counted {
+    fn next(&self) -> u64 {
+        // The finalizer of splitmix64 over a counter.
+        let mut x = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+}
+
+/// A thread would not hold the paused clock.
+#[derive(Debug)]
+struct Inline;
+
+impl Offload for Inline {
+    fn run(&self, job: Job) {
+        job();
+    }
+}
