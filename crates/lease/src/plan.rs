@@ -21,10 +21,9 @@ use standpipe_flow::{LeaseKey, LeaseRow, PendingMode, Tenure, WorkerId};
 use fleet::Fleet;
 pub use watch::Watch;
 
-/// How long a lease without an owner is left to the worker that waits for it (`spNext`).
+/// How long a lease without an owner is left to the worker that waits for it (`spNext`), which looks every half failover
+/// time: three quarters of one at most, or a worker that died would hold a lease up for longer than one that holds it.
 pub const RESERVED: Duration = Duration::from_secs(3);
-/// A lease that the worker it is for has not taken by then is for everybody: one or two scans after [`RESERVED`].
-const LEFT: Duration = Duration::from_secs(6);
 /// How long a lease that has changed hands stays where it is, unless its owner gives it up or dies.
 pub const COOL_DOWN: Duration = Duration::from_secs(60);
 /// Between two moves of live leases for the sake of load, in the whole fleet: what a membership change moves is not to be
@@ -176,10 +175,14 @@ impl<'v> View<'v> {
         named || [self.held, self.ours, self.busy].iter().any(|leases| leases.contains(key))
     }
 
+    fn reserved(&self) -> Duration {
+        RESERVED.min(self.failover / 4 * 3)
+    }
+
     /// Who waits for the lease, while there is a reason to: its owner lives, or has just released it.
     fn waits<'a>(&self, seen: &'a Observed) -> Option<&'a WorkerId> {
         let age = self.age(seen);
-        let credible = if seen.row.owner.is_some() { age <= self.failover } else { age < RESERVED };
+        let credible = if seen.row.owner.is_some() { age <= self.failover } else { age < self.reserved() };
         seen.row.next.as_ref().filter(|_| credible)
     }
 
@@ -197,7 +200,8 @@ impl<'v> View<'v> {
     /// Whether an available lease has been left by the worker that it is for.
     fn free_for_all(&self, seen: &Observed) -> bool {
         let since = if seen.row.owner.is_some() { self.failover } else { Duration::ZERO };
-        self.age(seen).saturating_sub(since) >= LEFT
+        // One or two scans after the time that it was left to that worker.
+        self.age(seen).saturating_sub(since) >= self.reserved() * 2
     }
 
     /// What is for this worker, and what others should have taken by now, as far as there is room.

@@ -34,6 +34,7 @@ struct Me {
     ours: BTreeSet<LeaseKey>,
     busy: BTreeSet<LeaseKey>,
     leases_max: Option<usize>,
+    failover: Option<Duration>,
     stole_at: Option<Duration>,
     fresh: bool,
 }
@@ -47,7 +48,7 @@ impl Me {
         plan(&View {
             me: &WorkerId::new("me"),
             now: NOW,
-            failover: FAILOVER,
+            failover: self.failover.unwrap_or(FAILOVER),
             leases_max: self.leases_max.unwrap_or(usize::MAX),
             observed,
             held: &self.held,
@@ -155,6 +156,16 @@ fn a_released_lease_is_left_to_the_worker_that_waits_for_it_for_three_seconds() 
     assert_eq!(Me::default().plan(&[late]), [Action::Take(key(0))]);
     let mine = waits(seen(0, "", Duration::ZERO), "me");
     assert_eq!(Me::default().plan(&[mine]), [Action::Take(key(0))]);
+}
+
+/// Regression: at a failover time of 2 s a dead newcomer held a released lease up for longer than a dead owner would.
+#[test]
+fn a_released_lease_waits_for_no_longer_than_an_owned_one_would() {
+    let me = Me { failover: Some(Duration::from_secs(2)), ..Me::default() };
+    let fresh = waits(seen(0, "", Duration::from_millis(1_400)), "newcomer");
+    assert_eq!(me.plan(&[fresh]), []);
+    let late = waits(seen(0, "", Duration::from_millis(1_500)), "newcomer");
+    assert_eq!(me.plan(&[late]), [Action::Take(key(0))]);
 }
 
 #[test]
