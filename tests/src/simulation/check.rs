@@ -15,7 +15,10 @@ use super::world::BUCKET;
 #[derive(Debug, Default)]
 pub struct Ledger {
     given: usize,
-    placed: Vec<(String, String)>,
+    /// Shard, sequence number, and place within an aggregate.
+    placed: Vec<(String, String, u64)>,
+    /// The last place within it of each record of the stream.
+    last: BTreeMap<(String, String), u64>,
     /// Objects that a consumer has read and deleted.
     consumed: Vec<(String, Vec<String>)>,
     /// Records that the stream dropped while nobody was there: they may be lost, if that is said aloud.
@@ -31,9 +34,17 @@ impl Ledger {
         self.given - 1
     }
 
-    /// Where the next record in order of ids was put.
-    pub fn produced(&mut self, shard: String, sequence: String) {
-        self.placed.push((shard, sequence));
+    /// Where the next records in order of ids were put, together.
+    pub fn produced(&mut self, shard: &str, sequence: &str, records: u64) {
+        self.placed.extend((0..records).map(|sub| (shard.to_owned(), sequence.to_owned(), sub)));
+        self.last.insert((shard.to_owned(), sequence.to_owned()), records - 1);
+    }
+
+    /// Whether a position lies within an aggregate.
+    fn within(&self, lease: &LeaseKey, position: &Position) -> bool {
+        let Position::At { sequence, sub } = position else { return false };
+        let last = self.last.get(&(lease.to_string(), sequence.to_string()));
+        last.is_some_and(|last| sub != last)
     }
 
     /// Records produced.
@@ -53,14 +64,14 @@ impl Ledger {
 
     /// From now on the stream may drop what no row covers; what is only committed is covered while its upload lives.
     pub fn may_expire(&mut self, rows: &Rows, upload_gone: impl Fn(&str) -> bool) {
-        for (id, (shard, sequence)) in self.placed.iter().enumerate() {
+        for (id, (shard, sequence, sub)) in self.placed.iter().enumerate() {
             let row = rows.get(&LeaseKey::new(shard.as_str()));
             let position = row.and_then(|row| row.destinations.values().next());
             let gone = |position: &DestinationPosition| {
                 position.pending.as_ref().is_some_and(|pending| upload_gone(&pending.cid.to_string()))
             };
             let at = position.map(|position| if gone(position) { &position.at } else { position.reached() });
-            let record = SequenceNumber::parse(sequence.as_str()).map(|sequence| Position::at(sequence, 0));
+            let record = SequenceNumber::parse(sequence.as_str()).map(|sequence| Position::at(sequence, *sub));
             if at.is_none_or(|at| record.is_ok_and(|record| record > *at)) {
                 self.expirable.insert(id);
                 self.must_be_told |= position.is_some_and(|position| position.arrival.is_some());
@@ -97,14 +108,14 @@ fn objects(emulator: &Emulator, ledger: &Ledger) -> Vec<(String, Vec<String>)> {
 pub fn records(emulator: &Emulator, ledger: &Ledger, outcome: &mut Outcome) {
     let mut seen: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for (key, lines) in objects(emulator, ledger) {
-        let mut last: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+        let mut last: BTreeMap<&str, (usize, &str, u64)> = BTreeMap::new();
         for line in lines {
-            let Some((id, (shard, sequence))) = id(&line).and_then(|id| Some((id, ledger.placed.get(id)?))) else {
+            let Some((id, (shard, sequence, sub))) = id(&line).and_then(|id| Some((id, ledger.placed.get(id)?))) else {
                 outcome.wrong.push(format!("{key} holds a line that was never produced"));
                 continue;
             };
             seen.entry(id).or_default().push(key.clone());
-            let at = (sequence.len(), sequence.as_str());
+            let at = (sequence.len(), sequence.as_str(), *sub);
             if last.insert(shard, at).is_some_and(|before| before >= at) {
                 outcome.wrong.push(format!("{key}: records of {shard} do not ascend"));
             }
@@ -169,8 +180,9 @@ pub fn first_reads(trace: &[TraceEntry], after: u64) -> BTreeMap<String, u64> {
     first
 }
 
-/// The lease table after a clean end: nobody holds a lease, nothing is pending, `checkpoint` is what is delivered.
-pub async fn rows(table: &LeaseTable, outcome: &mut Outcome) {
+/// The lease table after a clean end: nobody holds a lease, nothing is pending, `checkpoint` is what is delivered, and no
+/// aggregate is delivered in part.
+pub async fn rows(table: &LeaseTable, ledger: &Ledger, outcome: &mut Outcome) {
     let rows = match table.scan().await {
         Ok(rows) => rows,
         Err(error) => return outcome.wrong.push(format!("the lease table cannot be read: {error}")),
@@ -183,6 +195,9 @@ pub async fn rows(table: &LeaseTable, outcome: &mut Outcome) {
         for (id, position) in &row.destinations {
             if position.pending.is_some() {
                 outcome.wrong.push(format!("{} still carries a commit at {id}", row.key));
+            }
+            if ledger.within(&row.key, &position.at) {
+                outcome.wrong.push(format!("{} ends within an aggregate at {id}: {}", row.key, position.at));
             }
         }
         if row.checkpoint != smallest {

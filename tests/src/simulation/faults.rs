@@ -61,6 +61,27 @@ pub fn subscriptions(faults: &Faults, until: u64) {
     }
 }
 
+/// Where objects vanish as soon as they are read: a publication that was done is refused the second time, and when its
+/// worker looks for the object, somebody has taken it.
+pub fn beside_a_consumer(faults: &Faults, until: u64) {
+    let done = Rule::new(Service::S3, Fault::NoSuchUploadAfterComplete).operation("CompleteMultipartUpload");
+    faults.add(done.probability(0.15).between(0, until));
+    let look = Rule::new(Service::S3, Fault::DelayRequest(1500)).operation("HeadObject");
+    faults.add(look.probability(0.7).between(0, until));
+}
+
+/// Parts arrive late.
+pub fn slow_parts(faults: &Faults, until: u64) {
+    let late = Rule::new(Service::S3, Fault::DelayRequest(1800)).operation("UploadPart");
+    faults.add(late.probability(0.6).between(0, until));
+}
+
+/// What is committed mostly is not published at once.
+pub fn slow_publication(faults: &Faults, until: u64) {
+    let lost = Rule::new(Service::S3, Fault::DropRequest).operation("CompleteMultipartUpload");
+    faults.add(lost.probability(0.6).between(0, until));
+}
+
 /// A service that nobody reaches for a while.
 pub fn away(faults: &Faults, dice: &mut Dice, now: u64) -> &'static str {
     let (service, name, longest) = match dice.within(0, 2) {

@@ -37,6 +37,12 @@ pub(super) struct Scene {
     pub cheap: bool,
     /// `read: enhanced_fan_out`.
     pub fan_out: bool,
+    /// Some records come in aggregates of the KPL, which are taken apart.
+    pub kpl: bool,
+    /// What goes up takes long to arrive, so that an upload may be gone by then.
+    pub slow_parts: bool,
+    /// What is committed mostly stays unpublished for a while: a successor publishes it.
+    pub slow_publication: bool,
 }
 
 impl Scene {
@@ -55,10 +61,13 @@ impl Scene {
             reshards: if many { 0 } else { dice.within(3, 12) },
             history,
             latest,
-            consumer: dice.percent(12),
-            fleet_down: dice.percent(5).then(|| dice.percent(50)),
+            consumer: dice.percent(16),
+            fleet_down: dice.percent(7).then(|| dice.percent(50)),
             cheap: dice.percent(25),
             fan_out: dice.percent(20),
+            kpl: dice.percent(30),
+            slow_parts: dice.percent(15),
+            slow_publication: dice.percent(15),
         }
     }
 
@@ -67,11 +76,13 @@ impl Scene {
         let Self { failover, size, .. } = self;
         let heartbeat = if self.cheap { "per_worker" } else { "per_lease" };
         let start = if self.latest { "latest" } else { "trim_horizon" };
+        let deaggregate = if self.kpl { "kpl" } else { "none" };
         let read = if self.fan_out { "enhanced_fan_out" } else { "polling" };
         let text = format!(
             "version: 1\nhttp: \"off\"\nworker: {{ memory: 64MiB, shutdown_grace: 40s }}\npipelines:\n  sim:\n    \
              lease: {{ table: {TABLE}, failover: {failover}s, heartbeat: {heartbeat} }}\n    \
-             source: {{ kinesis: {{ stream: {STREAM}, start: {start}, read: {read} }} }}\n    destinations:\n      - s3: {{ bucket: \
+             source: {{ kinesis: {{ stream: {STREAM}, start: {start}, read: {read}, \
+             deaggregate: {deaggregate} }} }}\n    destinations:\n      - s3: {{ bucket: \
              {BUCKET}, prefix: \"out/\", buffer: {{ size: {size}MiB, interval: {interval}s }} }}\n"
         );
         let checks = standpipe_config::Unchecked;

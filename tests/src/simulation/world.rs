@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use standpipe_emulator::{Connection, Emulator, Options as EmulatorOptions, TraceEntry};
+use standpipe_emulator::{Connection, Emulator, Faults, Options as EmulatorOptions, TraceEntry};
 use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, Millis, Random};
 use standpipe_lease::{Dynamo, LeaseTable};
+use standpipe_source::{PACK_BYTES, Pack};
 use standpipe_worker::{Options, Platform, SharedMetrics};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -142,9 +143,17 @@ impl World {
         let emulator = Emulator::new(options).expect("an emulator in memory opens");
         emulator.create_stream(STREAM, scene.shards as usize).expect("a new stream");
         emulator.create_bucket(BUCKET).expect("a bucket in memory");
-        faults::scatter(emulator.faults(), &mut dice, EPOCH_MILLIS + STORM_SECONDS * 1000);
-        if scene.fan_out {
-            faults::subscriptions(emulator.faults(), EPOCH_MILLIS + STORM_SECONDS * 1000);
+        let until = EPOCH_MILLIS + STORM_SECONDS * 1000;
+        faults::scatter(emulator.faults(), &mut dice, until);
+        for (wanted, faults) in [
+            (scene.fan_out, faults::subscriptions as fn(&Faults, u64)),
+            (scene.consumer, faults::beside_a_consumer),
+            (scene.slow_parts, faults::slow_parts),
+            (scene.slow_publication, faults::slow_publication),
+        ] {
+            if wanted {
+                faults(emulator.faults(), until);
+            }
         }
         Self {
             dice,
@@ -196,7 +205,7 @@ impl World {
         let connection = self.emulator.connect(&name);
         let skewed = self.dice.percent(20);
         let skew_millis = if skewed { self.dice.within(0, 7_200_000) as i64 - 3_600_000 } else { 0 };
-        let changed = self.born > self.scene.workers && self.dice.percent(50);
+        let changed = self.born > self.scene.workers && self.dice.percent(75);
         let interval = if changed { self.scene.interval % 4 + 1 } else { self.scene.interval };
         let clock = Arc::new(SimClock { start: self.start, skew_millis });
         let platform = Platform {
@@ -300,21 +309,38 @@ impl World {
     }
 
     fn produce(&mut self) {
-        let count = self.dice.within(0, 18);
-        let mut records = Vec::new();
-        for _ in 0..count {
-            let id = self.ledger.next_id();
-            let pad = "x".repeat(self.dice.within(0, 100) as usize);
-            let key = self.dice.roll().to_string();
-            records.push((key, Bytes::from(format!("{{\"id\":{id},\"pad\":\"{pad}\"}}"))));
+        let mut left = self.dice.within(0, 18);
+        let (mut records, mut holds) = (Vec::new(), Vec::new());
+        while left > 0 {
+            let packed = if self.scene.kpl && self.dice.percent(40) { self.dice.within(2, 8).min(left) } else { 1 };
+            left -= packed;
+            records.push(self.record(packed));
+            holds.push(packed);
         }
         if records.is_empty() {
             return;
         }
         let placed = self.emulator.put_records(STREAM, &records).expect("the stream takes records");
-        for at in placed {
-            self.ledger.produced(at.shard_id, at.sequence_number);
+        for (at, records) in placed.into_iter().zip(holds) {
+            self.ledger.produced(&at.shard_id, &at.sequence_number, records);
         }
+    }
+
+    /// The partition key and the bytes of a record of the stream that holds so many; of more than one, an aggregate.
+    fn record(&mut self, records: u64) -> (String, Bytes) {
+        let mut pack = Pack::new(PACK_BYTES);
+        for _ in 0..records {
+            let id = self.ledger.next_id();
+            let pad = "x".repeat(self.dice.within(0, 100) as usize);
+            let full =
+                pack.add(format!("{{\"id\":{id},\"pad\":\"{pad}\"}}").into_bytes(), self.dice.roll().to_string());
+            assert!(full.is_none(), "a few short records fit");
+        }
+        if records > 1 {
+            self.moments.count("aggregates");
+        }
+        let packed = pack.take().expect("a record was added");
+        (packed.partition_key, packed.data.into())
     }
 
     /// Looks at processes that ended by themselves: none may, but those that were told to.
@@ -322,6 +348,12 @@ impl World {
         while let Some(ended) = self.tasks.try_join_next() {
             match ended {
                 Ok(Ok(())) => {}
+                // With one heartbeat a worker, none starts while somebody moves counters lease by lease. Whoever runs the
+                // processes starts it again.
+                Ok(Err(error)) if error.contains("is renewed by thief") => {
+                    self.processes.retain(|_, process| !process.task.is_finished());
+                    self.moments.count("refused beside the thief");
+                }
                 Ok(Err(error)) => self.outcome.wrong.push(format!("a worker ended by itself: {error}")),
                 Err(error) if error.is_cancelled() => {}
                 Err(error) => self.outcome.wrong.push(format!("a worker panicked: {error}")),
@@ -329,12 +361,21 @@ impl World {
         }
     }
 
-    /// No more faults: everything must come to its end.
-    async fn quiet(&mut self) {
-        self.emulator.faults().clear();
+    /// Two workers at least. Whether any had to be started.
+    fn replenish(&mut self) -> bool {
+        let before = self.born;
         while (self.processes.len() as u64) < self.scene.workers.min(2) {
             self.begin();
         }
+        self.born > before
+    }
+
+    /// No more faults: everything must come to its end.
+    async fn quiet(&mut self) {
+        self.emulator.faults().clear();
+        self.reap();
+        let mut begun = self.processes.is_empty().then(|| self.now_millis());
+        self.replenish();
         self.processes.values().for_each(|process| process.connection.mend());
         let calm = self.now_millis();
         let open = self.emulator.open_shards(STREAM).expect("the stream is there");
@@ -343,6 +384,9 @@ impl World {
         for _ in 0..QUIET_SECONDS {
             sleep(Duration::from_secs(1)).await;
             self.reap();
+            if self.replenish() {
+                begun = Some(self.now_millis());
+            }
             self.trace.extend(self.emulator.take_trace());
             let read = check::first_reads(&self.trace, calm);
             // A subscription that goes on asks for nothing: there the records alone show that every shard is read.
@@ -352,7 +396,7 @@ impl World {
             }
         }
         if !self.scene.fan_out {
-            self.read_again(calm, &readable);
+            self.read_again(calm, begun, &readable);
         }
         self.outcome.seconds = self.start.elapsed().as_secs();
         let processes = std::mem::take(&mut self.processes);
@@ -372,10 +416,13 @@ impl World {
     }
 
     /// Every shard is read again within two failover times after the last fault: what was sent before and came late is
-    /// one, too.
-    fn read_again(&mut self, calm: u64, readable: &BTreeSet<String>) {
+    /// one, too. Of a fleet that had to begin anew, from then on; with one heartbeat a worker it first looks for more than
+    /// a failover time whether somebody renews lease by lease.
+    fn read_again(&mut self, calm: u64, begun: Option<u64>, readable: &BTreeSet<String>) {
         let late = self.trace.iter().filter(|entry| entry.call.at_millis < calm).map(|entry| entry.acted_millis).max();
-        let stopped = late.unwrap_or(calm).max(calm);
+        let looks = if self.scene.cheap { self.scene.failover * 1250 } else { 0 };
+        let begun = begun.map_or(0, |begun| begun + looks);
+        let stopped = late.unwrap_or(calm).max(calm).max(begun);
         let within = 2 * self.scene.failover * 1000 + READ_AGAIN_SLACK.as_millis() as u64;
         let read = check::first_reads(&self.trace, calm);
         for shard in readable {
@@ -397,7 +444,7 @@ impl World {
         let table = self.table("observer");
         let mut outcome = self.outcome;
         check::records(&self.emulator, &self.ledger, &mut outcome);
-        check::rows(&table, &mut outcome).await;
+        check::rows(&table, &self.ledger, &mut outcome).await;
         check::metrics(&self.metrics, &mut outcome);
         let mut trace = self.trace;
         trace.extend(self.emulator.take_trace());
