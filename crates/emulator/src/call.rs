@@ -1,12 +1,13 @@
 //! What a request is, read from its head: the service, the operation and a short detail.
 //!
-//! Faults match on it and the trace is made of it. Kinesis and DynamoDB name their operation in `X-Amz-Target`;
-//! everything else is S3, whose operation follows from the method, the path and the query.
+//! Faults match on it and the trace is made of it. Kinesis and DynamoDB name their operation in `X-Amz-Target`, Lambda is
+//! known by its path; everything else is S3, whose operation follows from the method, the path and the query.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::http::Request;
+use crate::lambda;
 
 /// One of the endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +18,8 @@ pub enum Service {
     DynamoDb,
     /// Amazon S3, REST XML with path-style addresses.
     S3,
+    /// AWS Lambda, Invoke of its API 2015-03-31.
+    Lambda,
 }
 
 impl fmt::Display for Service {
@@ -25,6 +28,7 @@ impl fmt::Display for Service {
             Service::Kinesis => "kinesis",
             Service::DynamoDb => "dynamodb",
             Service::S3 => "s3",
+            Service::Lambda => "lambda",
         })
     }
 }
@@ -54,6 +58,8 @@ pub(crate) fn classify(request: &Request) -> (Service, String) {
         (Service::Kinesis, operation.to_owned())
     } else if let Some(operation) = target.strip_prefix(DYNAMODB) {
         (Service::DynamoDb, operation.to_owned())
+    } else if request.method() == http::Method::POST && lambda::invoked(request).is_some() {
+        (Service::Lambda, "Invoke".to_owned())
     } else {
         (Service::S3, s3_operation(request).to_owned())
     }

@@ -23,6 +23,7 @@ use crate::fault::{Fate, Faults, Instead, Latency};
 use crate::http::{Answer, Lost, Request, http_date, json_error, xml_error};
 use crate::in_process::Connection;
 use crate::kinesis::{Kinesis, KinesisError, Placed, Settings};
+use crate::lambda::{self, Lambda, Reply};
 use crate::s3::{BucketError, ObjectSummary, S3, UploadSummary};
 use crate::trace::{Trace, TraceEntry, lock};
 
@@ -111,6 +112,7 @@ pub struct Emulator {
     kinesis: Kinesis,
     dynamodb: DynamoDb,
     s3: S3,
+    lambda: Lambda,
     faults: Faults,
     trace: Trace,
     under_way: Mutex<JoinSet<()>>,
@@ -151,6 +153,7 @@ impl Emulator {
             kinesis,
             dynamodb,
             s3,
+            lambda: Lambda::default(),
             faults: Faults::new(seed, latency),
             trace: Trace::new(trace),
             under_way: Mutex::default(),
@@ -258,6 +261,24 @@ impl Emulator {
         self.s3.ensure_bucket(name)
     }
 
+    /// Makes a function: it gets each event, and may take its time. One of the same name is replaced.
+    pub fn create_function<F>(&self, name: &str, function: impl Fn(Bytes) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        self.lambda.create(name, function);
+    }
+
+    /// Makes a function that answers at `host:port/path`: the event is POSTed there.
+    pub fn forward_function(&self, name: &str, address: String) {
+        self.lambda.forward(name, address);
+    }
+
+    /// Deletes a function. `false`: there is none.
+    pub fn delete_function(&self, name: &str) -> bool {
+        self.lambda.delete(name)
+    }
+
     /// The objects of a bucket by key; none where there is no bucket.
     pub fn objects(&self, bucket: &str) -> Vec<ObjectSummary> {
         self.s3.objects(bucket)
@@ -288,12 +309,13 @@ impl Emulator {
         let (service, operation) = classify(&request);
         let items = match service {
             Service::DynamoDb => self.dynamodb.items(&operation, request.body()),
-            Service::Kinesis | Service::S3 => Items::default(),
+            Service::Kinesis | Service::S3 | Service::Lambda => Items::default(),
         };
         let detail = match service {
             Service::Kinesis => self.kinesis.detail(&operation, request.body()),
             Service::DynamoDb => self.dynamodb.detail(request.body(), &items),
             Service::S3 => s3_detail(&request),
+            Service::Lambda => lambda::invoked(&request).unwrap_or_default(),
         };
         let call = Call { at_millis: self.now_millis(), connection: connection.clone(), service, operation, detail };
         let fate = self.faults.fate(&call);
@@ -365,6 +387,7 @@ impl Emulator {
                 None => self.dynamodb.call(&sent.call.operation, request.body()),
             },
             Service::S3 => self.s3.call(request).await,
+            Service::Lambda => self.lambda.call(request).await,
         };
         let answer = instead.map(|instead| replacement(instead, &sent)).unwrap_or(answer);
         self.settle(&sent, Ok(answer))
@@ -443,7 +466,8 @@ fn in_short(answer: &Answer) -> String {
     let body = String::from_utf8_lossy(answer.body().bytes());
     let json = body.split("\"__type\":\"").nth(1).and_then(|rest| rest.split('"').next());
     let xml = body.split("<Code>").nth(1).and_then(|rest| rest.split('<').next());
-    let name = json.or(xml).unwrap_or_default();
+    let header = answer.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
+    let name = json.or(xml).or(header).unwrap_or_default();
     let name = name.rsplit_once('#').map_or(name, |(_, name)| name);
     format!("{status} {name}")
 }
@@ -456,6 +480,9 @@ fn replacement(instead: Instead, sent: &Sent) -> Answer {
             json_error(400, "1.1", "ProvisionedThroughputExceededException", "Rate exceeded for shard")
         }
         (Instead::Throttle, Service::DynamoDb) => dynamodb::throttled(&sent.items),
+        (Instead::Throttle, Service::Lambda) => lambda::refusal(429, "TooManyRequestsException", "Rate Exceeded."),
+        (Instead::NotFound, Service::Lambda) => lambda::refusal(404, "ResourceNotFoundException", message),
+        (Instead::InternalError, Service::Lambda) => lambda::refusal(500, "ServiceException", message),
         (Instead::Throttle, Service::S3) => xml_error(503, "SlowDown", "Please reduce your request rate."),
         (Instead::TransactionConflict, _) if sent.items.transaction => {
             let hits: Vec<_> = (0..sent.items.keys.len()).map(|index| index == 0).collect();

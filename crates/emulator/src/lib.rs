@@ -1,4 +1,4 @@
-//! The embedded AWS endpoints: Kinesis, DynamoDB and S3 as one core, for tests, the simulation and the demo.
+//! The embedded AWS endpoints: Kinesis, DynamoDB, S3 and Lambda as one core, for tests, the simulation and the demo.
 //!
 //! The core is an [`Emulator`]. The real SDK clients reach it in process through a [`Connection`] (an HTTP client
 //! without a socket, fit for a paused clock) or over TCP through [`serve`]. [`Faults`] go wrong by name.
@@ -11,6 +11,7 @@ mod fault;
 mod http;
 mod in_process;
 mod kinesis;
+pub mod lambda;
 mod s3;
 mod serve;
 mod trace;

@@ -239,6 +239,7 @@ impl<'a> Story<'a> {
     fn sort_in(&mut self, service: Service, seen: Seen<'a>) {
         match service {
             Service::Kinesis => self.reads.push(seen),
+            Service::Lambda => {}
             Service::S3 => {
                 let Some(cid) = cid(seen.detail) else { return };
                 let life = self.lives.entry(cid).or_default();
