@@ -170,6 +170,15 @@ impl<S> Batcher<S> {
         Ok(())
     }
 
+    /// Drops what is buffered of a shard and not cut: it goes on from where the last cut ended.
+    pub fn step_back(&mut self, lease: &LeaseKey) {
+        let Some(buffer) = self.shards.get_mut(lease).filter(|buffer| !buffer.chunks.is_empty()) else { return };
+        let dropped = std::mem::take(&mut buffer.chunks);
+        buffer.next = dropped[0].chunk.from.clone();
+        (buffer.since, buffer.ended) = (None, false);
+        self.total.remove(dropped.iter().map(|buffered| &buffered.weight));
+    }
+
     /// Where the next chunk of the shard must begin; `None` if no more is to come, or none is awaited.
     pub fn next(&self, lease: &LeaseKey, tenure: Tenure) -> Option<&Position> {
         let buffer = self.shards.get(lease).filter(|buffer| buffer.tenure == tenure && !buffer.ended)?;

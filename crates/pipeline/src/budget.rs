@@ -1,10 +1,13 @@
 //! The bytes that all buffers of the process may hold. A reader takes its share before it reads, the share rides on the
 //! chunk, and comes back when the batch is staged. So a destination that is down makes the readers wait.
 //!
+//! Copies of a chunk for several destinations share its share. A destination counts what it holds ([`Holder`]), so that it
+//! can be told from the others which one holds them up.
+//!
 //! Never here: which batch is cut when the budget is spent; [`Budget::pressure`] only says that somebody waits.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -18,6 +21,7 @@ pub struct Budget {
     total_units: usize,
     waiting: AtomicUsize,
     pressed: Notify,
+    holders: Mutex<Vec<Weak<Holder>>>,
 }
 
 /// A share of the budget; given back when dropped.
@@ -37,6 +41,7 @@ impl Budget {
             total_units,
             waiting: AtomicUsize::new(0),
             pressed: Notify::new(),
+            holders: Mutex::default(),
         })
     }
 
@@ -73,6 +78,85 @@ impl Budget {
     /// Cancel-safe: a notice that was not taken stays.
     pub async fn pressed(&self) {
         self.pressed.notified().await;
+    }
+
+    /// One more destination that holds chunks, until it is dropped.
+    pub fn holder(self: &Arc<Self>) -> Arc<Holder> {
+        let holder =
+            Arc::new(Holder { budget: self.clone(), bytes: AtomicUsize::new(0), detached: AtomicBool::new(false) });
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&holder));
+        holder
+    }
+
+    fn holders(&self) -> Vec<Arc<Holder>> {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.retain(|holder| holder.strong_count() > 0);
+        holders.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// What one destination holds: the chunks in its buffers, and those of its batches that are not staged.
+#[derive(Debug)]
+pub struct Holder {
+    budget: Arc<Budget>,
+    bytes: AtomicUsize,
+    /// It is detached: it reads nothing.
+    detached: AtomicBool,
+}
+
+/// A chunk that a destination holds; no more when dropped.
+#[derive(Debug)]
+pub struct Hold {
+    holder: Arc<Holder>,
+    /// What it weighs. Copies at other destinations share it.
+    share: Arc<Share>,
+}
+
+impl Holder {
+    /// It holds a chunk.
+    pub fn hold(self: &Arc<Self>, share: Arc<Share>) -> Hold {
+        self.bytes.fetch_add(share.bytes(), Ordering::Relaxed);
+        Hold { holder: self.clone(), share }
+    }
+
+    /// Bytes held, those shared with others included.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What it may hold while others go on: all of them the same.
+    pub fn part_bytes(&self) -> usize {
+        self.budget.total_units * UNIT_BYTES / self.budget.holders().len().max(1)
+    }
+
+    /// It is detached, or comes back.
+    pub fn set_detached(&self, detached: bool) {
+        self.detached.store(detached, Ordering::Relaxed);
+    }
+
+    /// Whether it is the only one.
+    pub fn alone(&self) -> bool {
+        self.budget.holders().len() <= 1
+    }
+
+    /// Whether another one could go on: it reads, and holds less than its part.
+    pub fn others_go_on(&self) -> bool {
+        let part = self.part_bytes();
+        let goes_on = |other: &Arc<Holder>| !other.detached.load(Ordering::Relaxed) && other.bytes() < part;
+        self.budget.holders().iter().any(|other| !std::ptr::eq(other.as_ref(), self) && goes_on(other))
+    }
+}
+
+impl Hold {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.share.bytes()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.holder.bytes.fetch_sub(self.share.bytes(), Ordering::Relaxed);
     }
 }
 
@@ -114,6 +198,24 @@ impl Share {
             permit.merge(more);
         }
     }
+
+    /// Adds another share of the same budget to it.
+    pub fn merge(&mut self, mut other: Self) {
+        match (self.permit.as_mut(), other.permit.take()) {
+            (Some(permit), Some(more)) => permit.merge(more),
+            (None, more) => self.permit = more,
+            (_, None) => {}
+        }
+    }
+
+    /// Takes so many bytes out of it as a share of their own: what there is, if it is less.
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let permit = self.permit.as_mut().and_then(|permit| {
+            let units = bytes.div_ceil(UNIT_BYTES).min(permit.num_permits());
+            permit.split(units)
+        });
+        Self { permit, budget: self.budget.clone() }
+    }
 }
 
 #[cfg(test)]
@@ -150,5 +252,27 @@ mod tests {
         assert_eq!(budget.used_bytes(), 1 << 20);
         drop(share);
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn copies_weigh_on_each_destination_and_once_on_the_budget() {
+        let budget = Budget::new(4 << 20);
+        let (one, two) = (budget.holder(), budget.holder());
+        assert_eq!(one.part_bytes(), 2 << 20);
+        let mut share = budget.take(3 << 20).await;
+        let small = Arc::new(share.split(1 << 20));
+        let share = Arc::new(share);
+        let holds = [one.hold(share.clone()), two.hold(share), two.hold(small)];
+        assert_eq!((one.bytes(), two.bytes(), budget.used_bytes()), (2 << 20, 3 << 20, 3 << 20));
+        assert!(!one.others_go_on() && !two.others_go_on(), "both have their part");
+        let [first, second, third] = holds;
+        drop(first);
+        assert_eq!((one.bytes(), budget.used_bytes()), (0, 3 << 20), "the other still holds it");
+        assert!(two.others_go_on());
+        one.set_detached(true);
+        assert!(!two.others_go_on(), "who is detached is not held up");
+        drop((second, third, one));
+        assert!(two.alone());
+        assert_eq!((two.bytes(), budget.used_bytes(), two.part_bytes()), (0, 0, 4 << 20));
     }
 }

@@ -3,114 +3,32 @@
 //! A thin shell: the batcher says when to cut, the protocol says what to do, effects are futures in one set whose
 //! results are the protocol's next events. The loop itself never waits for a service.
 //! Invariants: I4, I5, I17 by the protocol; I9, I15 at the door (the batcher).
-//! Never here: retries inside a destination, `checkpoint`, leases.
+//! Never here: retries inside a destination, `checkpoint`, leases, other destinations (but for what all hold: `detach`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_flow::{
-    Batch, BatchShard, Clock, CommitId, CommitLog, Destination, DestinationId, Fence, Holdings, LeaseKey, LeaseRow,
-    Position, Random, Range, Receipt, Tenure, WorkerId,
+    Batch, BatchShard, Clock, CommitId, CommitLog, Destination, DestinationId, Holdings, LeaseKey, Millis, Position,
+    Random, Range, Tenure, WorkerId,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tracing::{debug, error, info, warn};
+use tracing::error;
 
 use crate::batcher::{Batcher, Cut};
-use crate::budget::{Budget, Share};
+use crate::budget::{Budget, Hold, Holder};
 use crate::effects::Context;
-use crate::invariant::Invariant;
+use crate::feed::Arrived;
 use crate::metrics::{At, Metrics};
-use crate::protocol::{Effect, Event, Note, Protocol};
-use crate::shard::Arrived;
+use crate::protocol::{Effect, Event, Protocol};
 
-/// What the worker tells a delivery loop.
-#[derive(Debug)]
-pub enum Notice {
-    /// A lease was taken; the row is the answer of that write.
-    Taken {
-        /// The row.
-        row: Box<LeaseRow>,
-        /// The acquisition.
-        fence: Fence,
-    },
-    /// A lease is no longer ours.
-    Lost {
-        /// The lease.
-        lease: LeaseKey,
-        /// The acquisition.
-        tenure: Tenure,
-    },
-    /// The shard is read to its end, and its children have leases.
-    ShardEnd {
-        /// The lease.
-        lease: LeaseKey,
-        /// The acquisition.
-        tenure: Tenure,
-        /// Which start of the reader ended.
-        epoch: u64,
-        /// Where the last chunk ended that it handed on: what has not come by then is missing (I15).
-        at: Position,
-    },
-    /// The reader was stopped, because it was stuck or had died: answered by an order to read on from where its chunks
-    /// end, unless there is a newer one.
-    Stumbled {
-        /// The lease.
-        lease: LeaseKey,
-        /// The acquisition.
-        tenure: Tenure,
-        /// Which start of the reader it was.
-        epoch: u64,
-    },
-    /// Reading has stopped: deliver what is buffered, finalize, then answer. The answer is dropped if the lease is lost.
-    Drain {
-        /// The lease.
-        lease: LeaseKey,
-        /// The acquisition.
-        tenure: Tenure,
-        /// Answered once nothing is left to do: whether everything that was read is delivered. A batch that could not be
-        /// committed is not; it is read again by whoever takes the lease.
-        drained: oneshot::Sender<bool>,
-    },
-}
+mod detach;
+mod notice;
+mod tell;
 
-/// What a delivery loop asks of the worker.
-#[derive(Debug)]
-pub enum Order {
-    /// (Re)start reading after `from`; chunks of an older epoch are void.
-    Read {
-        /// The lease.
-        lease: LeaseKey,
-        /// The acquisition.
-        tenure: Tenure,
-        /// Where to go on from.
-        from: Position,
-        /// To be sent with each chunk.
-        epoch: u64,
-    },
-    /// Drop the lease and take it again under a new tenure.
-    WalkAway {
-        /// The lease.
-        lease: LeaseKey,
-        /// The acquisition.
-        tenure: Tenure,
-    },
-    /// Release the lease and raise the alarm.
-    HandsOff {
-        /// The lease.
-        lease: LeaseKey,
-        /// The acquisition.
-        tenure: Tenure,
-    },
-    /// Everything of the shard is delivered and finalized, up to its end.
-    Ended {
-        /// The lease.
-        lease: LeaseKey,
-        /// The acquisition.
-        tenure: Tenure,
-    },
-}
+pub use notice::{Notice, Order};
 
 /// What a delivery loop is made of.
 pub struct Delivery {
@@ -142,6 +60,8 @@ pub struct Delivery {
     pub pipeline: String,
     /// How long the stream keeps a record; zero when that is not known.
     pub retention: Duration,
+    /// `on_destination_failure: isolate`: rather than hold up the others, the destination is detached.
+    pub isolate: bool,
 }
 
 /// Batches that are staged or committed at once at one destination; more would only hold memory. Commits that are
@@ -151,9 +71,16 @@ const ATTEMPTS_MAX: usize = 16;
 struct Attempt {
     made_at: Duration,
     batch: Option<Arc<Batch>>,
-    /// Given back when the batch is staged, or dead.
-    shares: Vec<Share>,
+    /// Its chunks' shares: given back when the batch is staged, or dead.
+    holds: Vec<Hold>,
     sent: bool,
+}
+
+/// What rides on a buffered chunk.
+#[derive(Debug)]
+struct Rider {
+    hold: Hold,
+    newest: Option<Millis>,
 }
 
 struct Loop {
@@ -162,16 +89,21 @@ struct Loop {
     fingerprint: u32,
     id: DestinationId,
     protocol: Protocol,
-    batcher: Batcher<Share>,
+    batcher: Batcher<Rider>,
+    size_bytes: u64,
+    holder: Arc<Holder>,
     attempts: BTreeMap<CommitId, Attempt>,
     effects: JoinSet<Event>,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<(DestinationId, Order)>,
     /// The epoch that chunks of a lease must carry.
     epochs: BTreeMap<LeaseKey, (Tenure, u64)>,
     next_epoch: u64,
     drains: BTreeMap<LeaseKey, (Tenure, oneshot::Sender<bool>)>,
     /// Leases of which the last batch ends at SHARD_END.
     ending: BTreeSet<LeaseKey>,
+    isolate: bool,
+    /// While it is detached: the leases to be read again, once its batches are staged.
+    detached: Option<BTreeSet<LeaseKey>>,
 }
 
 impl Delivery {
@@ -180,7 +112,7 @@ impl Delivery {
         self,
         mut notices: mpsc::UnboundedReceiver<Notice>,
         mut chunks: mpsc::Receiver<Arrived>,
-        orders: mpsc::UnboundedSender<Order>,
+        orders: mpsc::UnboundedSender<(DestinationId, Order)>,
     ) {
         let mut delivery = self.into_loop(orders);
         let budget = delivery.budget.clone();
@@ -214,12 +146,13 @@ impl Delivery {
         }
     }
 
-    fn into_loop(self, orders: mpsc::UnboundedSender<Order>) -> Loop {
+    fn into_loop(self, orders: mpsc::UnboundedSender<(DestinationId, Order)>) -> Loop {
         let limits = self.destination.limits();
         let at = At { pipeline: self.pipeline, destination: self.id.to_string() };
-        begin_at_zero(&self.metrics, &at);
+        tell::begin_at_zero(&self.metrics, &at);
         Loop {
             protocol: Protocol::new(self.worker, self.id.clone(), self.config, self.version),
+            size_bytes: limits.size_bytes,
             batcher: Batcher::new(limits),
             context: Context {
                 at,
@@ -232,6 +165,7 @@ impl Delivery {
                 error_turn: Arc::new(Semaphore::new(1)),
                 retention: self.retention,
             },
+            holder: self.budget.holder(),
             budget: self.budget,
             fingerprint: self.fingerprint,
             id: self.id,
@@ -242,6 +176,8 @@ impl Delivery {
             next_epoch: 0,
             drains: BTreeMap::new(),
             ending: BTreeSet::new(),
+            isolate: self.isolate,
+            detached: None,
         }
     }
 }
@@ -285,19 +221,22 @@ impl Loop {
             self.epochs.remove(lease);
             self.batcher.close(lease);
             self.ending.remove(lease);
+            if let Some(leases) = &mut self.detached {
+                leases.remove(lease);
+            }
         }
         if self.drains.get(lease).is_some_and(|(held, _)| *held == tenure) {
             self.drains.remove(lease);
         }
     }
 
-    fn arrived(&mut self, Arrived { chunk, epoch, share }: Arrived) {
+    fn arrived(&mut self, Arrived { chunk, epoch, share, newest }: Arrived) {
         if self.epochs.get(&chunk.lease) != Some(&(chunk.tenure, epoch)) {
             return;
         } // void: the reader was started anew
         let lease = chunk.lease.clone();
-        self.context.holdings.read(&lease, chunk.data_bytes() as u64);
-        if let Err(broken) = self.batcher.push(chunk, share, self.context.clock.elapsed()) {
+        let rider = Rider { hold: self.holder.hold(share), newest };
+        if let Err(broken) = self.batcher.push(chunk, rider, self.context.clock.elapsed()) {
             self.breach(&lease, broken, "what was read does not continue what is buffered; reading anew");
             if let Some((tenure, _)) = self.epochs.get(&lease).copied() {
                 self.step(Event::Lost { lease: lease.clone(), tenure });
@@ -305,11 +244,6 @@ impl Loop {
                 self.order(Order::WalkAway { lease, tenure });
             }
         }
-    }
-
-    fn breach(&self, lease: &LeaseKey, broken: Invariant, what: &str) {
-        self.context.metrics.invariant_violations.get_or_create(&self.context.at.why(broken.id())).inc();
-        error!(shard = %lease, invariant = broken.id(), what, "an invariant is broken");
     }
 
     /// Starts the reader of a shard anew where what is buffered ends. Nothing that came before is void.
@@ -326,11 +260,13 @@ impl Loop {
     }
 
     fn cut_what_is_due(&mut self) {
-        while self.protocol.undecided() < ATTEMPTS_MAX {
-            let now = self.context.clock.elapsed();
+        let now = self.context.clock.elapsed();
+        self.detach_or_come_back(now);
+        while self.protocol.undecided() < ATTEMPTS_MAX && self.may_hold_another_batch() {
             let protocol = &self.protocol;
             let ready = |lease: &LeaseKey| protocol.ready(lease).is_some();
-            let Some(cut) = self.batcher.cut(now, self.budget.pressure(), ready) else { break };
+            let short = self.budget.pressure() || self.is_full();
+            let Some(cut) = self.batcher.cut(now, short, ready) else { break };
             self.begin(cut, now);
         }
         // Here alone: whatever settles a lease, this runs before the loop waits again.
@@ -347,32 +283,32 @@ impl Loop {
     }
 
     fn sleep_until_due(&self) -> impl Future<Output = ()> + use<> {
-        let full = self.protocol.undecided() >= ATTEMPTS_MAX;
-        let due = if full { None } else { self.batcher.due(|lease| self.protocol.ready(lease).is_some()) };
-        Self::sleep(due, self.context.clock.elapsed())
+        let may_cut = self.protocol.undecided() < ATTEMPTS_MAX && self.may_hold_another_batch();
+        let due = may_cut.then(|| self.batcher.due(|lease| self.protocol.ready(lease).is_some())).flatten();
+        let now = self.context.clock.elapsed();
+        Self::sleep(due.into_iter().chain(self.look_again(now)).min(), now)
     }
 
     /// A batch was cut: it gets its id, and its staging begins.
-    fn begin(&mut self, cut: Cut<Share>, now: Duration) {
+    fn begin(&mut self, cut: Cut<Rider>, now: Duration) {
         let wall = self.context.clock.wall();
         let cid = CommitId::new(wall, self.fingerprint, self.context.random.next());
         self.context.metrics.buffer_flush.get_or_create(&self.context.at.why(cut.reason.label())).inc();
-        let mut shares = Vec::new();
+        let mut holds = Vec::new();
         let mut shards = Vec::new();
         for part in cut.shards {
             let (fence, from, arrival) = self.protocol.ready(&part.lease).expect("only ready shards are cut");
             let (fence, from, before) = (fence.clone(), from.clone(), arrival);
-            let (chunks, held): (Vec<_>, Vec<Share>) = part.chunks.into_iter().unzip();
-            shares.extend(held);
-            let last = chunks.iter().rev().find_map(|chunk| chunk.records.last());
-            let arrival = last.map(|record| record.arrival).or(before);
+            let (chunks, riders): (Vec<_>, Vec<Rider>) = part.chunks.into_iter().unzip();
+            let arrival = riders.iter().rev().find_map(|rider| rider.newest).or(before);
+            holds.extend(riders.into_iter().map(|rider| rider.hold));
             if part.to == Position::ShardEnd {
                 self.ending.insert(part.lease);
             }
             shards.push(BatchShard { range: Range { fence, from, to: part.to, arrival }, chunks });
         }
         let batch = Arc::new(Batch { destination: self.id.clone(), cut_at: wall, shards });
-        self.attempts.insert(cid, Attempt { made_at: now, batch: Some(batch.clone()), shares, sent: false });
+        self.attempts.insert(cid, Attempt { made_at: now, batch: Some(batch.clone()), holds, sent: false });
         self.step(Event::Cut { cid, ranges: batch.ranges() });
         let context = self.context.clone();
         self.effects.spawn(context.stage(cid, batch));
@@ -383,7 +319,7 @@ impl Loop {
             && let Some(attempt) = self.attempts.get_mut(cid)
         {
             attempt.batch = None;
-            attempt.shares.clear();
+            attempt.holds.clear();
         }
         let finalized = if let Event::Finalized { lease, .. } = &event { Some(lease.clone()) } else { None };
         for effect in self.protocol.step(event) {
@@ -443,44 +379,6 @@ impl Loop {
         }
     }
 
-    /// Effects that ask nothing of a service.
-    fn tell(&mut self, effect: Effect) {
-        let (metrics, at) = (&self.context.metrics, &self.context.at);
-        match effect {
-            Effect::Settle { lease, tenure, position } => {
-                self.context.holdings.settle(&lease, tenure, &self.id, position);
-            }
-            Effect::WalkAway { lease, tenure, why } => {
-                warn!(shard = %lease, why, "walking away from a lease, to take it again");
-                self.close(&lease, tenure);
-                self.order(Order::WalkAway { lease, tenure });
-            }
-            Effect::HandsOff { lease, tenure, why } => {
-                error!(shard = %lease, why, "hands off: a human must look at this lease");
-                self.order(Order::HandsOff { lease, tenure });
-            }
-            Effect::Dead { cid, why } => {
-                info!(cid = %cid, why, "a batch will not be committed");
-                metrics.commits.get_or_create(&at.why("dead")).inc();
-            }
-            Effect::Delivered { receipt, by_us: true } => self.delivered(&receipt),
-            Effect::Delivered { receipt, by_us: false } => {
-                debug!(cid = %receipt.cid, "another worker had delivered it already");
-            }
-            Effect::Incident { receipt, lost } => {
-                metrics.incidents.get_or_create(at).inc();
-                let keys: Vec<&str> = lost.iter().map(|output| output.key.as_str()).collect();
-                error!(cid = %receipt.cid, ?keys, "part of a commit was visible when the rest was lost: records repeat");
-                self.effects.spawn(self.context.clone().incident(*receipt, lost));
-            }
-            Effect::Note(note) => {
-                info!(recovery = label(note), "recovered");
-                metrics.recoveries.get_or_create(&at.why(label(note))).inc();
-            }
-            other => unreachable!("carried out elsewhere: {other:?}"),
-        }
-    }
-
     fn read(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
         let epoch = self.new_epoch(&lease, tenure);
         self.ending.remove(&lease);
@@ -490,30 +388,10 @@ impl Loop {
         } else if let Some((_, drained)) = self.drains.remove(&lease) {
             // Rewound while it was drained: what was read is not delivered, and is not read again here.
             let _ = drained.send(false);
+        } else if let Some(leases) = &mut self.detached {
+            leases.insert(lease);
         } else {
             self.order(Order::Read { lease, tenure, from, epoch });
-        }
-    }
-
-    fn delivered(&mut self, receipt: &Receipt) {
-        let (metrics, at) = (&self.context.metrics, &self.context.at);
-        metrics.commits.get_or_create(&at.why("done")).inc();
-        let errors: u64 =
-            receipt.outputs.iter().filter(|o| o.kind == standpipe_flow::OutputKind::Error).map(|o| o.records).sum();
-        metrics.delivery_records.get_or_create(at).inc_by(receipt.records.saturating_sub(errors));
-        metrics.delivery_bytes.get_or_create(at).inc_by(receipt.bytes);
-        metrics.delivery_outputs.get_or_create(at).inc_by(receipt.outputs.len() as u64);
-        if let Some(oldest) = receipt.shards.iter().filter_map(|shard| shard.arrival).min() {
-            let age = self.context.clock.wall().since(oldest).as_secs_f64();
-            metrics.delivery_data_freshness_seconds.get_or_create(at).set(age);
-        }
-        for output in &receipt.outputs {
-            let (bucket, key, records, bytes) = (&output.bucket, &output.key, output.records, output.size);
-            if output.kind == standpipe_flow::OutputKind::Error {
-                warn!(cid = %receipt.cid, bucket, key, records, bytes, "error records delivered");
-            } else {
-                info!(cid = %receipt.cid, bucket, key, records, bytes, "delivered");
-            }
         }
     }
 
@@ -541,32 +419,7 @@ impl Loop {
 
     /// The worker outlives its delivery loops; if it does not, everything ends anyway.
     fn order(&self, order: Order) {
-        let _ = self.orders.send(order);
-    }
-}
-
-/// What alerts are made of is there from the start: a series that appears with its first step hides that step.
-fn begin_at_zero(metrics: &Metrics, at: &At) {
-    let gauges = [&metrics.publish_blocked, &metrics.publish_pending, &metrics.commit_quarantined];
-    gauges.into_iter().for_each(|gauge| drop(gauge.get_or_create(at)));
-    let counters = [&metrics.incidents, &metrics.delivery_records, &metrics.delivery_bytes, &metrics.delivery_outputs];
-    counters.into_iter().for_each(|counter| drop(counter.get_or_create(at)));
-    drop(metrics.commits.get_or_create(&at.why("done")));
-    for broken in [Invariant::I9, Invariant::I15] {
-        drop(metrics.invariant_violations.get_or_create(&at.why(broken.id())));
-    }
-    Note::ALL.into_iter().for_each(|note| drop(metrics.recoveries.get_or_create(&at.why(label(note)))));
-}
-
-fn label(note: Note) -> &'static str {
-    match note {
-        Note::FoundNothing => "nothing",
-        Note::FoundCommitted => "committed",
-        Note::FoundDone => "done",
-        Note::FoundRetracted => "found_retracted",
-        Note::Retracted => "retracted",
-        Note::Recognised => "recognised",
-        Note::Adopted => "adopted",
+        let _ = self.orders.send((self.id.clone(), order));
     }
 }
 

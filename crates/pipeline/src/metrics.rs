@@ -38,6 +38,19 @@ pub struct OfShard {
     pub shard: String,
 }
 
+/// [`At`] with a transform and what became of records in it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, EncodeLabelSet)]
+pub struct OfStage {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The destination whose own transform it is; empty for those of the pipeline.
+    pub destination: String,
+    /// The transform: its key in the config.
+    pub stage: String,
+    /// What became of records.
+    pub result: String,
+}
+
 impl At {
     /// With a reason.
     pub fn why(&self, reason: &str) -> Why {
@@ -116,6 +129,20 @@ metrics! {
     hash_range_hole: At => Gauge, "hash_range_hole";
     /// Leases lost, by reason
     lease_lost: Why => Counter, "lease_lost";
+    /// Time that records waited for transforms, in seconds, all shards together
+    transform_seconds: At => Counter<f64, AtomicU64>, "transform_seconds";
+    /// Records by what became of them in a transform: passed, dropped, failed
+    transform_records: OfStage => Counter, "transform_records";
+    /// Attempts to ask a Lambda function, by how they ended
+    lambda_attempts: Why => Counter, "lambda_attempts";
+    /// Time that attempts to ask a Lambda function took, in seconds, all together
+    lambda_seconds: At => Counter<f64, AtomicU64>, "lambda_seconds";
+    /// Requests that wait because a Lambda function cannot be asked: an alarm, an operator must act
+    lambda_waiting: At => Gauge, "lambda_waiting";
+    /// Whether a destination is detached, so that it does not hold up the others; 1 while its batches cannot be staged
+    destination_detached: At => Gauge, "destination_detached";
+    /// Times that a destination was detached
+    destination_detaches: At => Counter, "destination_detaches";
     /// Bytes of record data buffered
     buffer_bytes: At => Gauge, "buffer_bytes";
     /// Batches cut, by reason

@@ -1,131 +1,44 @@
-//! `read`: one task per held lease. Takes its share of the memory budget, then reads, then hands the chunk on; ends with
-//! the shard, or when it is dropped with the lease.
+//! `read -> transform`: one task per reader of a shard. Takes its share of the memory budget, reads, transforms, then hands
+//! the chunk on to every destination that this reader feeds; ends with the shard, when it feeds nobody, or when it is
+//! dropped with the lease.
 //!
+//! With transforms a chunk is taken piece by piece: what a piece became is charged before the next one is begun, so that
+//! what expands does not overrun the budget. A transform that is called once a chunk may have chunks gathered for it.
 //! Invariant: I15 (chunks continue each other; the reader promises it, the batcher checks it).
 //! Never here: the lease, delivery, what a shard end means for the children.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use standpipe_flow::{ChildShard, Chunk, Clock, LeaseKey, Millis, Position, Read, ReadError, ShardReader};
-use tokio::sync::mpsc;
+use standpipe_flow::{
+    ChildShard, Chunk, Clock, Gather, Holdings, LeaseKey, Millis, Position, Read, ReadError, ShardReader, Transform,
+};
 use tracing::{debug, error, warn};
 
 use crate::budget::{Budget, Share};
+use crate::copies;
+use crate::feed::Feeds;
 use crate::metrics::{At, Metrics};
-
-/// A chunk with its share of the memory budget, on its way to delivery.
-#[derive(Debug)]
-pub struct Arrived {
-    /// The records.
-    pub chunk: Chunk,
-    /// Which start of the reader it came from ([`crate::deliver::Order::Read`]): what is older is void.
-    pub epoch: u64,
-    /// Its share of the budget.
-    pub share: Share,
-}
+use crate::progress::Progress;
 
 /// How a reader's work ended.
 #[derive(Debug)]
 pub enum ReadEnd {
-    /// The shard is closed and read to its end.
+    /// The shard is closed and read to its end; whom it fed stands where the last chunk ended (I15).
     ShardEnd {
         /// The shards that go on from it.
         children: Vec<ChildShard>,
-        /// Where the last chunk that was handed on ended, or where reading began (I15).
-        at: Position,
     },
     /// The service says that the shard or its stream does not exist; to be confirmed.
-    Gone {
-        /// As above.
-        at: Position,
-    },
-    /// Nobody takes chunks any more.
+    Gone,
+    /// Nobody takes chunks of it any more.
     Stopped,
+    /// It caught up, and is the only reader now: another one leads from where it stands.
+    LeftAlone,
     /// The reader panicked: a defect. What it had not handed on is read again by the next one.
     Died,
-}
-
-/// What the reader of a shard has seen: for the lag, and for `run --until caught-up`.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// When a read last answered ([`Clock::elapsed`]).
-    pub read_at: Option<Duration>,
-    /// Since when the present read is under way; `None` while the reader waits for memory, or for delivery to take what
-    /// it read.
-    pub reading_since: Option<Duration>,
-    /// MillisBehindLatest of the last answer.
-    pub behind: Duration,
-    /// Arrival of the newest record read.
-    pub newest: Option<Millis>,
-    /// When an answer was first empty with nothing behind, with only such answers since.
-    pub at_tip_since: Option<Duration>,
-    /// Whether the tip was confirmed by a second such answer at least a second after the first.
-    pub at_tip: bool,
-    /// Read to the end.
-    pub ended: bool,
-}
-
-/// What all readers of a pipeline have seen.
-#[derive(Debug, Default)]
-pub struct Progress(Mutex<BTreeMap<LeaseKey, Seen>>);
-
-impl Progress {
-    /// A copy for one shard.
-    pub fn get(&self, lease: &LeaseKey) -> Option<Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(lease).cloned()
-    }
-
-    /// Forgets a shard: its lease is gone, or its reader starts anew.
-    pub fn forget(&self, lease: &LeaseKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
-    }
-
-    /// How long the present read of a shard has been under way: zero while its reader is held back by the budget, `None`
-    /// without a reader that has begun. A read that fails is over; the next one begins anew.
-    pub fn read_age(&self, lease: &LeaseKey, now: Duration) -> Option<Duration> {
-        let seen = self.get(lease).filter(|seen| !seen.ended)?;
-        Some(seen.reading_since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
-    }
-
-    fn note(&self, lease: &LeaseKey, note: impl FnOnce(&mut Seen)) {
-        note(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default());
-    }
-
-    fn begins(&self, lease: &LeaseKey, now: Duration) {
-        self.note(lease, |seen| seen.reading_since = Some(now));
-    }
-
-    fn is_over(&self, lease: &LeaseKey) {
-        self.note(lease, |seen| seen.reading_since = None);
-    }
-
-    fn chunk(&self, lease: &LeaseKey, (behind, newest): (Duration, Option<Millis>), now: Duration) {
-        self.note(lease, |seen| {
-            seen.read_at = Some(now);
-            seen.behind = behind;
-            // Of a chunk of which everything was dropped nobody knows it.
-            seen.newest = newest.or(seen.newest);
-            (seen.at_tip_since, seen.at_tip) = (None, false);
-        });
-    }
-
-    fn empty(&self, lease: &LeaseKey, behind: Duration, now: Duration) {
-        self.note(lease, |seen| {
-            seen.read_at = Some(now);
-            seen.behind = behind;
-            if !behind.is_zero() {
-                (seen.at_tip_since, seen.at_tip) = (None, false);
-            } else if let Some(since) = seen.at_tip_since {
-                seen.at_tip |= now.saturating_sub(since) >= Duration::from_secs(1);
-            } else {
-                seen.at_tip_since = Some(now);
-            }
-        });
-    }
 }
 
 /// What a reading task needs.
@@ -135,6 +48,10 @@ pub struct ReadContext {
     pub budget: Arc<Budget>,
     /// What readers have seen.
     pub progress: Arc<Progress>,
+    /// The leases held by this process: what is read makes a shard's throughput.
+    pub holdings: Arc<Holdings>,
+    /// What the pipeline makes of its records; `None` if they are delivered as they are.
+    pub transform: Option<Arc<dyn Transform>>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
     /// Counters.
@@ -147,107 +64,290 @@ pub struct ReadContext {
 const DENIED_PAUSE: Duration = Duration::from_secs(5);
 /// Every so many failures in a row are said aloud.
 const LOUD_FAILURES: u64 = 5;
+/// Bytes of data that are transformed at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// One start of a reader.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// The lease.
     pub lease: LeaseKey,
-    /// Which start it is ([`crate::deliver::Order::Read`]).
-    pub epoch: u64,
+    /// Its number among the readers.
+    pub reader: u64,
+    /// Whom the readers of the shard feed.
+    pub feeds: Arc<Feeds>,
     /// Where reading goes on from.
     pub from: Position,
+    /// Whether it is the shard's first reader: it tells the shard's lag.
+    pub first: bool,
 }
 
 /// Reads a shard until it ends. Dropping the future loses nothing: what was read and not handed on is read again.
-pub async fn read<R: ShardReader>(
-    reader: R,
-    of: Reading,
-    context: ReadContext,
-    chunks: mpsc::Sender<Arrived>,
-) -> ReadEnd {
+pub async fn read<R: ShardReader>(reader: R, of: Reading, context: ReadContext) -> ReadEnd {
     let lease = of.lease.clone();
+    let gathers = context.transform.as_ref().and_then(|transform| transform.gathers());
+    let gathered = gathers.map(|gathers| Gathered { chunks: Gather::new(gathers), share: None });
+    let task = Task { key: (of.lease.clone(), of.reader), at: of.from.clone(), of, context, made: (1, 1), gathered };
     // Nothing that a panic may leave half done outlives it: the reader dies, the share goes back.
-    let end = AssertUnwindSafe(read_on(reader, of, context, chunks)).catch_unwind().await;
+    let end = AssertUnwindSafe(task.read_on(reader)).catch_unwind().await;
     end.unwrap_or_else(|_| {
         error!(shard = %lease, "the reader of a shard panicked");
         ReadEnd::Died
     })
 }
 
-async fn read_on<R: ShardReader>(
-    mut reader: R,
+struct Task {
+    key: (LeaseKey, u64),
     of: Reading,
     context: ReadContext,
-    chunks: mpsc::Sender<Arrived>,
-) -> ReadEnd {
-    let Reading { lease, epoch, from: mut at } = of;
-    let mut failures = 0u64;
-    loop {
-        let mut share = context.budget.take(reader.expected_bytes()).await;
-        context.progress.begins(&lease, context.clock.elapsed());
-        let answer = reader.next().await;
-        context.progress.is_over(&lease);
-        match answer {
-            Ok(Read::Chunk(chunk)) => {
-                failures = 0;
-                share.fit(chunk.memory_bytes);
-                count(&context, &chunk);
-                let seen = (chunk.behind, chunk.records.last().map(|record| record.arrival));
-                let to = chunk.to.clone();
-                if chunks.send(Arrived { chunk, epoch, share }).await.is_err() {
-                    return ReadEnd::Stopped;
+    /// Where the last chunk ended that was handed on.
+    at: Position,
+    /// Bytes of memory that the transform made of the last piece, and what the piece had held.
+    made: (usize, usize),
+    /// What is read and waits for more, if the transform gathers.
+    gathered: Option<Gathered>,
+}
+
+struct Gathered {
+    chunks: Gather,
+    share: Option<Share>,
+}
+
+impl Task {
+    async fn read_on<R: ShardReader>(mut self, mut reader: R) -> ReadEnd {
+        let mut failures = 0u64;
+        loop {
+            let Some((share, answer)) = self.next(&mut reader).await else { return ReadEnd::Stopped };
+            match answer {
+                Ok(Read::Chunk(chunk)) => {
+                    failures = 0;
+                    if !self.came(chunk, share).await {
+                        return ReadEnd::Stopped;
+                    }
                 }
-                at = to;
-                // Only now: what is not handed on is not seen.
-                context.progress.chunk(&lease, seen, context.clock.elapsed());
+                // The share goes back first: a reader that waits for more must not keep it from the others.
+                Ok(Read::Heavy) => failures = 0,
+                Ok(Read::Empty { behind }) => {
+                    failures = 0;
+                    self.set_lag(behind);
+                    if self.holds_something() {
+                        continue; // what is not handed on is not seen
+                    }
+                    self.context.progress.empty(&self.key, behind, self.context.clock.elapsed());
+                    if !self.of.feeds.goes_on(self.of.reader, &self.at) {
+                        return ReadEnd::Stopped;
+                    }
+                    if behind.is_zero() && self.of.feeds.is_left_alone(self.of.reader) {
+                        return ReadEnd::LeftAlone;
+                    }
+                }
+                Ok(Read::End { children }) => {
+                    drop(share);
+                    if !self.hand_on_what_is_held().await {
+                        return ReadEnd::Stopped;
+                    }
+                    self.context.progress.note(&self.key, |seen| seen.ended = true);
+                    return ReadEnd::ShardEnd { children };
+                }
+                Err(ReadError::Gone { cause }) => {
+                    warn!(shard = %self.of.lease, error = cause, "the shard does not exist");
+                    return ReadEnd::Gone;
+                }
+                Err(error) => {
+                    failures += 1;
+                    drop(share);
+                    self.failed(error, failures).await;
+                }
             }
-            // The share goes back first: a reader that waits for more must not keep it from the others.
-            Ok(Read::Heavy) => failures = 0,
-            Ok(Read::Empty { behind }) => {
-                failures = 0;
-                context.progress.empty(&lease, behind, context.clock.elapsed());
-                set_lag(&context, &lease, behind);
+        }
+    }
+
+    async fn failed(&self, error: ReadError, failures: u64) {
+        let (context, lease) = (&self.context, &self.of.lease);
+        match error {
+            ReadError::Denied { cause } => {
+                context.metrics.source_errors.get_or_create(&context.at.why("denied")).inc();
+                warn!(shard = %lease, error = cause, "reading is not permitted, will be tried again");
+                tokio::time::sleep(DENIED_PAUSE).await;
             }
-            Ok(Read::End { children }) => {
-                context.progress.note(&lease, |seen| seen.ended = true);
-                return ReadEnd::ShardEnd { children, at };
-            }
-            Err(ReadError::Again { cause }) => {
+            ReadError::Again { cause } | ReadError::Gone { cause } => {
                 context.metrics.source_errors.get_or_create(&context.at.why("again")).inc();
-                failures += 1;
                 if failures.is_multiple_of(LOUD_FAILURES) {
                     warn!(shard = %lease, failures, error = cause, "reading fails again and again");
                 } else {
                     debug!(shard = %lease, error = cause, "read failed, will be tried again");
                 }
             }
-            Err(ReadError::Denied { cause }) => {
-                context.metrics.source_errors.get_or_create(&context.at.why("denied")).inc();
-                warn!(shard = %lease, error = cause, "reading is not permitted, will be tried again");
+        }
+    }
+
+    /// The next answer, with its share of the budget; what is held is handed on when it is due, even while there is none.
+    /// `None` if the reader need not go on.
+    async fn next<R: ShardReader>(&mut self, reader: &mut R) -> Option<(Share, Result<Read, ReadError>)> {
+        let (context, key) = (self.context.clone(), self.key.clone());
+        let read = async {
+            let share = context.budget.take(reader.expected_bytes()).await;
+            context.progress.begins(&key, context.clock.elapsed());
+            let answer = reader.next().await;
+            context.progress.is_over(&key);
+            (share, answer)
+        };
+        tokio::pin!(read);
+        loop {
+            let due = self.gathered.as_ref().and_then(|gathered| gathered.chunks.due_at());
+            let Some(due) = due else { return Some(read.await) };
+            let left = due.saturating_sub(self.context.clock.elapsed());
+            tokio::select! {
+                biased;
+                answer = &mut read => return Some(answer),
+                () = tokio::time::sleep(left) => {
+                    // Meanwhile nobody looks at the read: it does not age.
+                    let since = self.context.progress.suspend(&self.key);
+                    if !self.hand_on_what_is_held().await {
+                        return None;
+                    }
+                    self.context.progress.resume(&self.key, since, self.context.clock.elapsed());
+                }
+            }
+        }
+    }
+
+    /// A chunk was read: it is transformed and handed on, or held for more to come. Whether the reader has to go on.
+    async fn came(&mut self, chunk: Chunk, mut share: Share) -> bool {
+        self.count(&chunk);
+        share.fit(chunk.memory_bytes);
+        let Some(gathered) = &mut self.gathered else { return self.chunk(chunk, share).await };
+        let held = gathered.share.take();
+        let due = gathered.chunks.push(chunk, self.context.clock.elapsed());
+        let waits = gathered.chunks.due_at().is_some();
+        match (due, held) {
+            (None, Some(mut held)) => {
+                held.merge(share);
+                gathered.share = Some(held);
+                true
+            }
+            (None, None) => {
+                gathered.share = Some(share);
+                true
+            }
+            // What was held goes, what came is held.
+            (Some(due), Some(held)) if waits => {
+                gathered.share = Some(share);
+                self.chunk(due, held).await
+            }
+            (Some(due), held) => {
+                held.into_iter().for_each(|held| share.merge(held));
+                self.chunk(due, share).await
+            }
+        }
+    }
+
+    fn holds_something(&self) -> bool {
+        self.gathered.as_ref().is_some_and(|gathered| gathered.chunks.due_at().is_some())
+    }
+
+    /// Whether the reader has to go on.
+    async fn hand_on_what_is_held(&mut self) -> bool {
+        let Some(gathered) = &mut self.gathered else { return true };
+        match (gathered.chunks.take(), gathered.share.take()) {
+            (Some(chunk), Some(share)) => self.chunk(chunk, share).await,
+            _ => true,
+        }
+    }
+
+    /// Transforms a chunk and hands it on. Whether the reader has to go on.
+    async fn chunk(&mut self, chunk: Chunk, share: Share) -> bool {
+        let seen = (chunk.behind, newest(&chunk));
+        let before = self.at.clone();
+        let handed_on = match self.context.transform.clone() {
+            Some(transform) => self.transform(transform, chunk, share).await,
+            None => self.hand_on(chunk, share, seen.1).await,
+        };
+        // Only now: what is not handed on is not seen.
+        if handed_on {
+            self.context.progress.chunk(&self.key, seen, self.context.clock.elapsed());
+        }
+        handed_on && self.of.feeds.goes_on(self.of.reader, &before)
+    }
+
+    /// Piece by piece: before each there is a share for what it will probably become, and for what is left behind it.
+    async fn transform(&mut self, transform: Arc<dyn Transform>, chunk: Chunk, mut share: Share) -> bool {
+        let pieces = chunk.pieces(PIECE_BYTES);
+        let mut left: usize = pieces.iter().map(|piece| piece.memory_bytes).sum();
+        for piece in pieces {
+            let (came, newest) = (piece.memory_bytes, newest(&piece));
+            let probably = came.saturating_mul(self.made.0) / self.made.1;
+            let needed = left.saturating_add(probably.saturating_sub(came));
+            left -= came;
+            if share.bytes() < needed {
+                // It goes back first: a reader that waits for more must not keep it from the others.
                 drop(share);
-                tokio::time::sleep(DENIED_PAUSE).await;
+                share = self.context.budget.take(needed).await;
             }
-            Err(ReadError::Gone { cause }) => {
-                warn!(shard = %lease, error = cause, "the shard does not exist");
-                return ReadEnd::Gone { at };
+            let begun = self.context.clock.elapsed();
+            let piece = transform.apply(piece).await;
+            self.spent(&self.context.at, begun);
+            self.made = (piece.memory_bytes.max(1), came.max(1));
+            share.fit(left + piece.memory_bytes);
+            let own = share.split(piece.memory_bytes);
+            if !self.hand_on(piece, own, newest).await {
+                return false;
             }
+        }
+        true
+    }
+
+    /// Gives each destination that is fed what it lacks. Whether the reader has to go on.
+    async fn hand_on(&mut self, chunk: Chunk, share: Share, newest: Option<Millis>) -> bool {
+        let to = chunk.to.clone();
+        let Some(subscribers) = self.of.feeds.hand(self.of.reader, &to) else { return false };
+        let mut copies = copies::of(chunk, subscribers);
+        for (subscriber, copy) in &mut copies {
+            if let Some(transform) = &subscriber.outlet.transform {
+                let begun = self.context.clock.elapsed();
+                copy.apply(transform.as_ref()).await;
+                let destination = subscriber.destination.to_string();
+                self.spent(&At { destination, ..self.context.at.clone() }, begun);
+            }
+        }
+        for (subscriber, chunk, share) in copies::weighed(copies, share) {
+            let arrived = crate::feed::Arrived { chunk, epoch: subscriber.epoch, share, newest };
+            if subscriber.outlet.chunks.send(arrived).await.is_err() {
+                return false;
+            }
+        }
+        self.at = to;
+        true
+    }
+
+    /// Time that records wait for transforms.
+    fn spent(&self, at: &At, begun: Duration) {
+        let spent = self.context.clock.elapsed().saturating_sub(begun);
+        self.context.metrics.transform_seconds.get_or_create(at).inc_by(spent.as_secs_f64());
+    }
+
+    fn count(&self, chunk: &Chunk) {
+        let (metrics, at, taken) = (&self.context.metrics, &self.context.at, chunk.taken);
+        self.context.holdings.read(&self.of.lease, chunk.data_bytes() as u64);
+        metrics.source_records.get_or_create(at).inc_by(taken.stream_records);
+        metrics.source_bytes.get_or_create(at).inc_by(taken.stream_bytes);
+        metrics.source_user_records.get_or_create(at).inc_by(chunk.records.len() as u64);
+        metrics.source_subrecords_out_of_range.get_or_create(at).inc_by(taken.out_of_range);
+        metrics.source_broken_aggregates.get_or_create(at).inc_by(taken.no_aggregates);
+        self.set_lag(chunk.behind);
+    }
+
+    fn set_lag(&self, behind: Duration) {
+        if self.of.first {
+            let of_shard = self.context.at.shard(self.of.lease.as_str());
+            self.context.metrics.source_lag_seconds.get_or_create(&of_shard).set(behind.as_secs_f64());
         }
     }
 }
 
-fn count(context: &ReadContext, chunk: &Chunk) {
-    let (metrics, at, taken) = (&context.metrics, &context.at, chunk.taken);
-    metrics.source_records.get_or_create(at).inc_by(taken.stream_records);
-    metrics.source_bytes.get_or_create(at).inc_by(taken.stream_bytes);
-    metrics.source_user_records.get_or_create(at).inc_by(chunk.records.len() as u64);
-    metrics.source_subrecords_out_of_range.get_or_create(at).inc_by(taken.out_of_range);
-    metrics.source_broken_aggregates.get_or_create(at).inc_by(taken.no_aggregates);
-    set_lag(context, &chunk.lease, chunk.behind);
-}
-
-fn set_lag(context: &ReadContext, lease: &LeaseKey, behind: Duration) {
-    context.metrics.source_lag_seconds.get_or_create(&context.at.shard(lease.as_str())).set(behind.as_secs_f64());
+/// When the last record of a chunk arrived that no transform has seen.
+fn newest(chunk: &Chunk) -> Option<Millis> {
+    chunk.records.last().map(|record| record.arrival)
 }
 
 #[cfg(test)]

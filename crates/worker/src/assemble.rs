@@ -7,7 +7,7 @@ use standpipe_config::config::{self, Config};
 use standpipe_convert::{Columns, Compression, Delimiter, Format};
 use standpipe_destinations::{LostObject, S3, S3Settings};
 use standpipe_flow::hash::hash64;
-use standpipe_flow::{BatchLimits, Destination, DestinationId};
+use standpipe_flow::{BatchLimits, Destination, DestinationId, Transform};
 use standpipe_lease::{Dynamo, LeaseTable};
 use standpipe_source::{OutOfRange, PollingSettings, Stream, StreamRef, Unpack};
 
@@ -28,6 +28,8 @@ pub(crate) struct Assembled {
     pub identity: String,
     /// Hash of what shapes the bytes, for receipts.
     pub config: String,
+    /// What is its own, after the pipeline's: `when`, `partition_by`.
+    pub transform: Option<Arc<dyn Transform>>,
 }
 
 /// What a pipeline is made of, before anything was asked of a service.
@@ -40,6 +42,10 @@ pub(crate) struct Parts {
     pub delivery: Dynamo,
     pub destinations: Vec<Assembled>,
     pub retired: BTreeSet<DestinationId>,
+    /// What the pipeline makes of its records.
+    pub transform: Option<Arc<dyn Transform>>,
+    /// `on_destination_failure: isolate`.
+    pub isolate: bool,
 }
 
 pub(crate) fn parts(config: &Config, pipeline: &config::Pipeline, platform: &Platform) -> Result<Parts, WorkerError> {
@@ -57,6 +63,8 @@ pub(crate) fn parts(config: &Config, pipeline: &config::Pipeline, platform: &Pla
         delivery: Dynamo::new(&dynamodb, pipeline.lease.failover),
         destinations: destinations.collect::<Result<_, _>>()?,
         retired: pipeline.retired.iter().cloned().collect(),
+        transform: None,
+        isolate: pipeline.on_destination_failure == config::OnDestinationFailure::Isolate,
     })
 }
 
@@ -95,6 +103,7 @@ fn assemble(
                 s3: Some(built),
                 identity: format!("s3 {} {place}", s3.bucket).trim_end().to_owned(),
                 config: shape(s3),
+                transform: None,
             })
         }
     }
@@ -120,10 +129,10 @@ fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Setting
         },
         config::Format::Parquet(file) => {
             let config::TableColumns::Written(columns) = &file.table.columns else { return Err(not_wired("glue")) };
-            Format::Parquet {
-                columns: Columns::parse(columns).map_err(|error| WorkerError::Findings(error.to_string()))?,
-                compression: parquet(file.compression),
-            }
+            let columns = Columns::parse(columns).map_err(|error| WorkerError::Findings(error.to_string()))?;
+            let compression = parquet(file.compression);
+            let options = standpipe_convert::ParquetOptions { compression, ..Default::default() };
+            Format::Parquet { rows: columns.into(), options }
         }
         config::Format::Orc(_) => return Err(not_wired("orc")),
     };

@@ -9,17 +9,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use standpipe_flow::{DestinationId, LeaseKey, Millis, ShardId};
+use standpipe_flow::{DestinationId, LeaseKey, Millis, ShardId, Tenure};
 use standpipe_lease::Rows;
-use standpipe_pipeline::shard::Progress;
-use standpipe_source::{Catalog, ShardFilter, ShardInfo, Stream};
+use standpipe_source::{Catalog, ReadFrom, ShardFilter, ShardInfo, Stream, Unpack};
 use tracing::debug;
 
 pub(crate) struct Seen {
-    pub progress: Arc<Progress>,
+    /// Whether everything that came before the start is read of what this worker holds.
+    pub read_here: bool,
     pub rows: Arc<Rows>,
     pub held: BTreeSet<LeaseKey>,
-    pub destination: DestinationId,
+    pub destinations: BTreeSet<DestinationId>,
+    pub unpack: Unpack,
 }
 
 /// The stream may take so long to say what it has; then it is asked anew.
@@ -27,12 +28,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// Whether the program may end. Asks the stream only when nothing that is held here is left to read.
 pub(crate) async fn reached(until: Millis, seen: &Seen, stream: &Stream) -> bool {
-    let read = |lease: &LeaseKey| {
-        let progress = seen.progress.get(lease);
-        let finished = seen.rows.get(lease).is_some_and(|row| row.ended());
-        finished || progress.is_some_and(|p| p.ended || p.at_tip || p.newest.is_some_and(|newest| newest > until))
-    };
-    if seen.rows.leases.is_empty() || !seen.held.iter().all(read) {
+    if seen.rows.leases.is_empty() || !seen.read_here {
         return false;
     }
     match tokio::time::timeout(ANSWER_MAX, elsewhere(&stream.catalog(), seen, until)).await {
@@ -59,11 +55,21 @@ async fn elsewhere(catalog: &Catalog, seen: &Seen, until: Millis) -> Result<bool
         if row.ended() {
             continue;
         }
-        let Some(position) = row.destinations.get(&seen.destination) else { return Ok(false) };
-        if position.pending.is_some() {
+        let mut positions = seen.destinations.iter().map(|id| row.destinations.get(id));
+        if positions.any(|position| position.is_none_or(|position| position.pending.is_some())) {
             return Ok(false);
         }
-        let tip = catalog.tip(&shard.id, &position.at, row.start, until).await.map_err(|error| error.to_string())?;
+        let positions = seen.destinations.iter().filter_map(|id| row.destinations.get(id));
+        let Some(smallest) = positions.map(|position| &position.at).min() else { continue };
+        let from = ReadFrom {
+            shard: shard.id.clone(),
+            lease,
+            tenure: row.tenure.unwrap_or(Tenure([0; 16])),
+            position: smallest.clone(),
+            pinned: row.start,
+            unpack: seen.unpack,
+        };
+        let tip = catalog.tip(&from, until).await.map_err(|error| error.to_string())?;
         if !tip.caught_up() {
             return Ok(false);
         }

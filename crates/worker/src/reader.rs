@@ -3,6 +3,7 @@
 //! Never here: what a read gives, or what becomes of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use standpipe_config::config::{CONSUMER_DEFAULT, ReadMode};
 use standpipe_flow::{Read, ReadError, ShardReader};
@@ -47,6 +48,15 @@ impl Readers {
         Ok(Self { stream: stream.clone(), settings, consumer, counted: Arc::new(counted) })
     }
 
+    /// A further reader of a shard that catches up with the first. It polls: a consumer has one subscription a shard.
+    pub(crate) fn second(&self, from: ReadFrom) -> Reader {
+        self.counted.begins(Way::Polling);
+        let reader = Box::new(self.stream.reader(from, self.settings));
+        let shares_quota = self.consumer.is_none();
+        let polled = Polled { reader, counted: self.counted.clone() };
+        Reader::Second(Second { polled, shares_quota, not_before: None })
+    }
+
     /// A reader of one shard.
     pub(crate) fn reader(&self, from: ReadFrom) -> Reader {
         match &self.consumer {
@@ -66,6 +76,7 @@ impl Readers {
 /// A reader of one shard.
 pub(crate) enum Reader {
     Polling(Polled),
+    Second(Second),
     FanOut(Box<FanOut>),
 }
 
@@ -73,6 +84,7 @@ impl ShardReader for Reader {
     async fn next(&mut self) -> Result<Read, ReadError> {
         match self {
             Self::Polling(polled) => polled.reader.next().await,
+            Self::Second(second) => second.next().await,
             Self::FanOut(reader) => reader.next().await,
         }
     }
@@ -80,6 +92,7 @@ impl ShardReader for Reader {
     fn expected_bytes(&self) -> usize {
         match self {
             Self::Polling(polled) => polled.reader.expected_bytes(),
+            Self::Second(second) => second.polled.reader.expected_bytes(),
             Self::FanOut(reader) => reader.expected_bytes(),
         }
     }
@@ -94,6 +107,36 @@ pub(crate) struct Polled {
 impl Drop for Polled {
     fn drop(&mut self) {
         self.counted.ends(Way::Polling);
+    }
+}
+
+/// Second in line for the reads of a shard: a shard takes in 1 MiB and 1,000 records a second and gives 2 MiB in 5 calls.
+/// What the first reader needs to keep up is left to it.
+pub(crate) struct Second {
+    polled: Polled,
+    /// Whether the first one polls too.
+    shares_quota: bool,
+    not_before: Option<tokio::time::Instant>,
+}
+
+/// From call to call.
+const SECOND_PAUSE: Duration = Duration::from_millis(500);
+/// Bytes a second that it takes.
+const SECOND_BYTES: u64 = 1 << 20;
+
+impl Second {
+    async fn next(&mut self) -> Result<Read, ReadError> {
+        if let Some(not_before) = self.not_before {
+            tokio::time::sleep_until(not_before).await;
+        }
+        let answer = self.polled.reader.next().await;
+        let bytes = match &answer {
+            Ok(Read::Chunk(chunk)) => chunk.taken.stream_bytes,
+            _ => 0,
+        };
+        let pause = SECOND_PAUSE.max(Duration::from_millis(bytes * 1000 / SECOND_BYTES));
+        self.not_before = self.shares_quota.then(|| tokio::time::Instant::now() + pause);
+        answer
     }
 }
 

@@ -58,7 +58,7 @@ async fn empty(worker: &mut PipelineWorker) {
                 // One that was taken while the stop came.
                 for lease in worker.held.keys().cloned().collect::<Vec<_>>() { worker.leave(&lease) }
             }
-            Some(order) = worker.orders.recv() => worker.order(order),
+            Some((destination, order)) = worker.orders.recv() => worker.order(&destination, order),
             Some(ended) = worker.tasks.join_next(), if !worker.tasks.is_empty() => {
                 if let Ok(ended) = ended { worker.ended(ended) }
             }

@@ -2,21 +2,23 @@
 //! read: a table that is missing, a stream that is another one, a destination whose id stands for something else.
 //!
 //! 1. the stream is asked who it is; 2. the leases start (tables, pins, the leases of the shards: `standpipe_lease`);
-//! 3. the destination is probed; 4. the consumer of enhanced fan-out is found, or registered;
-//! 5. coordinator, heartbeats, delivery loop, sweeper and worker start.
+//! 3. each destination is probed; 4. the consumer of enhanced fan-out is found, or registered;
+//! 5. coordinator, heartbeats, a delivery loop and a sweeper for each destination, and the worker start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_config::config::{self, Config, StartPosition};
-use standpipe_flow::{DeliveryError, Millis, WorkerId};
+use standpipe_flow::{CommitLog, DeliveryError, Millis, WorkerId};
 use standpipe_lease::renew::Heartbeats;
 use standpipe_lease::{LeaseSettings, Leases, LostReason, Seams, StartError, StreamIdentity};
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::deliver::Delivery;
+use standpipe_pipeline::feed::Outlet;
 use standpipe_pipeline::metrics::{At, Metrics};
-use standpipe_pipeline::shard::{Progress, ReadContext};
+use standpipe_pipeline::progress::Progress;
+use standpipe_pipeline::shard::ReadContext;
 use standpipe_source::StreamError;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -30,11 +32,11 @@ use crate::catalog::Shards;
 use crate::errors::WorkerError;
 use crate::incarnation::Identity;
 use crate::platform::Platform;
-use crate::quarantine::Quarantine;
 use crate::reader::Readers;
 use crate::sweep::Sweeper;
+use crate::turns;
 use crate::watchdog::Watchdog;
-use crate::worker::{Ending, PipelineWorker};
+use crate::worker::{Ending, PipelineWorker, ToLoop};
 
 /// Between tries of a step whose service does not answer, and how many there are: about a minute.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -78,11 +80,9 @@ pub(crate) async fn start(
         catalog: Arc::new(Shards(base.parts.stream.catalog(), base.identity.clone())),
     };
     let leases = standpipe_lease::start(base.lease_settings(), seams).await.map_err(start_error)?;
-    let [one] = <[Assembled; 1]>::try_from(base.parts.destinations.clone())
-        .map_err(|_| WorkerError::Findings("more than one destination is not built yet".into()))?;
-    probe(&one).await;
+    futures_util::future::join_all(base.parts.destinations.iter().map(probe)).await;
     let readers = base.readers().await?;
-    Ok(base.compose(one, leases, readers))
+    Ok(base.compose(leases, readers))
 }
 
 /// Runs a started pipeline. A task beside it that ends before it, ends it.
@@ -245,44 +245,53 @@ impl Base<'_> {
     }
 
     /// Puts the parts together and starts the tasks beside the worker.
-    fn compose(self, one: Assembled, leases: Leases, readers: Readers) -> Started {
+    fn compose(mut self, leases: Leases, readers: Readers) -> Started {
         let Leases { handle, events, holdings, commits, fingerprint, coordinator, heartbeats } = leases;
-        let (notices, notices_in) = mpsc::unbounded_channel();
         let (orders_out, orders) = mpsc::unbounded_channel();
-        let (chunks, chunks_in) = mpsc::channel(CHUNKS_MAX);
-        let log = Arc::new(commits);
         let mut beside = JoinSet::new();
-        let delivery = self.delivery(&one, log.clone(), holdings, fingerprint);
-        beside.spawn(async move {
-            delivery.run(notices_in, chunks_in, orders_out).await;
-            DELIVERY
-        });
+        let mut destinations = BTreeMap::new();
+        let log = Arc::new(commits);
+        let queued = turns::queued(log.clone(), self.parts.destinations.len());
+        for one in std::mem::take(&mut self.parts.destinations) {
+            let (notices, notices_in) = mpsc::unbounded_channel();
+            let (chunks, chunks_in) = mpsc::channel(CHUNKS_MAX);
+            let delivery = self.delivery(&one, queued.clone(), holdings.clone(), fingerprint);
+            let orders_out = orders_out.clone();
+            beside.spawn(async move {
+                delivery.run(notices_in, chunks_in, orders_out).await;
+                DELIVERY
+            });
+            if let Some(s3) = one.s3 {
+                let table = assemble::lease_table(&self.parts.delivery, self.pipeline);
+                let sweeper = Sweeper { s3, log: log.clone(), table, fingerprint };
+                beside.spawn(async move {
+                    sweeper.run().await;
+                    SWEEPER
+                });
+            }
+            let outlet = Outlet { chunks, transform: one.transform };
+            destinations.insert(one.id, ToLoop { notices, outlet });
+        }
         beside.spawn(async move {
             coordinator.run().await;
             COORDINATOR
         });
         self.beat(&mut beside, heartbeats);
-        if let Some(s3) = one.s3.clone() {
-            let table = assemble::lease_table(&self.parts.delivery, self.pipeline);
-            let sweeper = Sweeper { s3, log, table, fingerprint };
-            beside.spawn(async move {
-                sweeper.run().await;
-                SWEEPER
-            });
-        }
         let metrics = self.platform.metrics.pipeline.clone();
         let at = At { pipeline: self.pipeline.name.clone(), destination: String::new() };
         begin_at_zero(&metrics, &at);
         let context = ReadContext {
             budget: self.shared.budget.clone(),
             progress: Arc::new(Progress::default()),
+            holdings,
+            transform: self.parts.transform,
             clock: self.platform.clock.clone(),
             metrics: metrics.clone(),
             at: at.clone(),
         };
         let worker = PipelineWorker {
             name: self.pipeline.name.clone(),
-            destination: one.id,
+            destinations,
             stream: self.parts.stream,
             readers,
             unpack: self.parts.unpack,
@@ -291,9 +300,8 @@ impl Base<'_> {
             identity: self.identity,
             leases: handle,
             events,
-            notices,
             orders,
-            chunks,
+            last_reader: 0,
             context,
             health: self.shared.health.clone(),
             metrics,
@@ -303,7 +311,7 @@ impl Base<'_> {
             undelivered: false,
             grace: self.shared.grace,
             held: BTreeMap::new(),
-            quarantine: Quarantine::default(),
+            quarantine: BTreeMap::new(),
             watchdog: Watchdog::new(self.parts.polling.poll),
             tasks: JoinSet::new(),
         };
@@ -325,7 +333,7 @@ impl Base<'_> {
     fn delivery(
         &self,
         one: &Assembled,
-        log: Arc<standpipe_lease::CommitTable>,
+        log: Arc<dyn CommitLog>,
         holdings: Arc<standpipe_flow::Holdings>,
         fingerprint: u32,
     ) -> Delivery {
@@ -344,6 +352,7 @@ impl Base<'_> {
             metrics: self.platform.metrics.pipeline.clone(),
             pipeline: self.pipeline.name.clone(),
             retention: self.stream.retention,
+            isolate: self.parts.isolate,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One pipeline in one process: leases come and go, readers start and stop, delivery loops say what they need.
+//! One pipeline in one process: leases come and go, delivery loops say what they need. Readers start and stop in `reads`.
 //!
 //! A shell of one `select!`; every task it starts stands in the table below.
 //!
@@ -6,36 +6,37 @@
 //! |---|---|---|---|
 //! | coordinator, heartbeats | told to stop, after everything is released | the pipeline ends | the end of the process |
 //! | delivery loop, one a destination | its notices are closed | never fails | the end of the pipeline |
-//! | reader, one a lease | the shard ends | the shard is gone: confirmed, then its end | loss, hand-over, rewind, watchdog |
+//! | reader, one a lease; one more while a destination catches up | the shard ends, or it has caught up | the shard is gone: confirmed, then its end | loss, hand-over, rewind, watchdog |
 //! | drain, one a lease | everything is finalized | the lease is lost | loss |
 //! | children, one a closed shard | their leases exist | tried again | loss |
 //! | sweeper | never | logged | the end of the pipeline |
 //!
 //! Never here: what a commit means, which lease to take, how a record is encoded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use standpipe_flow::{ChildShard, DestinationId, Fence, LeaseKey, LeaseRow, Millis, Position, Tenure};
-use standpipe_lease::may_read;
+use standpipe_flow::{DestinationId, Fence, LeaseKey, LeaseRow, Millis, Position, Tenure};
 use standpipe_lease::{Command, LeaseEvent, LeaseHandle, LostReason};
 use standpipe_pipeline::deliver::{Notice, Order};
+use standpipe_pipeline::feed::{Feeds, Outlet, Subscriber};
 use standpipe_pipeline::metrics::{At, Metrics};
-use standpipe_pipeline::shard::{self, Arrived, ReadContext, ReadEnd, Reading};
-use standpipe_source::{ReadFrom, Stream, Unpack};
+use standpipe_pipeline::shard::{ReadContext, ReadEnd};
+use standpipe_source::{Stream, Unpack};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::admin::Health;
 use crate::caught_up;
 use crate::errors::WorkerError;
-use crate::incarnation::{Identity, Incarnation};
+use crate::incarnation::Identity;
 use crate::quarantine::Quarantine;
 use crate::reader::Readers;
 use crate::shutdown;
-use crate::watchdog::{Verdict, Watchdog};
+use crate::watchdog::Watchdog;
 
 /// How a pipeline ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,27 +51,41 @@ pub enum Ending {
 
 /// A lease that this process holds.
 pub(crate) struct Held {
-    row: LeaseRow,
-    fence: Fence,
-    reader: Option<Reader>,
-    /// Where the delivery loop wants to be read from, until the parents allow it (I11).
-    wanted: Option<(Position, u64)>,
+    pub row: LeaseRow,
+    pub fence: Fence,
+    /// Which reader feeds which destination.
+    pub feeds: Arc<Feeds>,
+    /// The tasks that read the shard, by number.
+    pub readers: BTreeMap<u64, AbortHandle>,
+    /// Where a destination wants to be read for, and its epoch, until the parents allow it (I11).
+    pub wanted: BTreeMap<DestinationId, (Position, u64)>,
+    /// Destinations for which the shard is read to its end.
+    pub read_to_end: BTreeSet<DestinationId>,
     /// On its way out: nothing is read any more.
-    leaving: bool,
+    pub leaving: bool,
     /// On its way out because it cannot be read here.
-    let_go: bool,
+    pub let_go: bool,
 }
 
 impl Held {
     fn new(row: LeaseRow, fence: Fence) -> Self {
-        Self { row, fence, reader: None, wanted: None, leaving: false, let_go: false }
+        Self {
+            row,
+            fence,
+            feeds: Arc::default(),
+            readers: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            read_to_end: BTreeSet::new(),
+            leaving: false,
+            let_go: false,
+        }
     }
 }
 
-/// The task that reads a shard, and which start of the reader it is.
-struct Reader {
-    task: AbortHandle,
-    epoch: u64,
+/// The ways to the loop of one destination.
+pub(crate) struct ToLoop {
+    pub notices: mpsc::UnboundedSender<Notice>,
+    pub outlet: Outlet,
 }
 
 /// What tasks that end tell the loop.
@@ -78,14 +93,14 @@ pub(crate) enum Ended {
     Reader {
         lease: LeaseKey,
         tenure: Tenure,
-        epoch: u64,
+        reader: u64,
         end: ReadEnd,
     },
     Children {
         lease: LeaseKey,
         tenure: Tenure,
-        epoch: u64,
-        at: Position,
+        /// Whom the reader fed that came to the end.
+        fed: Vec<Subscriber>,
     },
     /// Reads say that the shard is gone, the stream says that it is not.
     StillThere {
@@ -104,7 +119,7 @@ pub(crate) enum Ended {
 
 pub(crate) struct PipelineWorker {
     pub name: String,
-    pub destination: DestinationId,
+    pub destinations: BTreeMap<DestinationId, ToLoop>,
     pub stream: Stream,
     /// How shards are read.
     pub readers: Readers,
@@ -116,9 +131,9 @@ pub(crate) struct PipelineWorker {
     pub replaced: watch::Receiver<Option<String>>,
     pub leases: LeaseHandle,
     pub events: mpsc::UnboundedReceiver<LeaseEvent>,
-    pub notices: mpsc::UnboundedSender<Notice>,
-    pub orders: mpsc::UnboundedReceiver<Order>,
-    pub chunks: mpsc::Sender<Arrived>,
+    pub orders: mpsc::UnboundedReceiver<(DestinationId, Order)>,
+    /// The number of the last reader that was started.
+    pub last_reader: u64,
     pub context: ReadContext,
     pub health: Health,
     pub metrics: Metrics,
@@ -131,7 +146,7 @@ pub(crate) struct PipelineWorker {
     pub grace: Duration,
     pub held: BTreeMap<LeaseKey, Held>,
     /// Leases that wait for a person.
-    pub quarantine: Quarantine,
+    pub quarantine: BTreeMap<DestinationId, Quarantine>,
     pub watchdog: Watchdog,
     pub tasks: JoinSet<Ended>,
 }
@@ -158,7 +173,7 @@ impl PipelineWorker {
                     Some(event) => self.lease_event(event),
                     None => return Err(WorkerError::Failed("the lease coordinator has ended".into())),
                 },
-                Some(order) = self.orders.recv() => self.order(order),
+                Some((destination, order)) = self.orders.recv() => self.order(&destination, order),
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => match ended {
                     Ok(Ended::Look { caught_up: true }) => break Ending::CaughtUp,
                     Ok(ended) => self.ended(ended),
@@ -172,6 +187,7 @@ impl PipelineWorker {
                     self.show_quarantine();
                     self.show_upkeep();
                     self.watch_reads();
+                    self.show_leases();
                     self.look_whether_caught_up();
                 }
             }
@@ -190,7 +206,9 @@ impl PipelineWorker {
         match event {
             LeaseEvent::Taken { row, fence, .. } => {
                 info!(shard = %row.key, "lease taken");
-                for id in row.destinations.keys().filter(|id| **id != self.destination && !row.off.contains(*id)) {
+                for id in
+                    row.destinations.keys().filter(|id| !self.destinations.contains_key(*id) && !row.off.contains(*id))
+                {
                     warn!(shard = %row.key, destination = %id, "the row names a destination that the config lacks: \
                         its checkpoint stands still until it is back, or listed under `retired`");
                 }
@@ -199,11 +217,13 @@ impl PipelineWorker {
                     self.metrics.lease_takeover_seconds.get_or_create(&self.at).set(alone.as_secs_f64());
                 }
                 let held = Held::new((*row).clone(), fence.clone());
-                if let Some(old) = self.held.insert(row.key.clone(), held) {
-                    stop_reader(&old);
-                    self.notify(Notice::Lost { lease: row.key.clone(), tenure: old.fence.tenure });
+                if let Some(old) = self.held.get(&row.key).map(|old| old.fence.tenure) {
+                    self.forget(&row.key, old);
                 }
-                self.notify(Notice::Taken { row, fence });
+                self.held.insert(row.key.clone(), held);
+                for to in self.destinations.values() {
+                    to.tell(Notice::Taken { row: row.clone(), fence: fence.clone() });
+                }
             }
             LeaseEvent::Lost { lease, tenure, reason: LostReason::Ended } => {
                 info!(shard = %lease, "the shard is finished for everybody");
@@ -225,7 +245,7 @@ impl PipelineWorker {
         self.metrics.leases_held.get_or_create(&self.at).set(self.held.len() as i64);
     }
 
-    fn is_held(&self, lease: &LeaseKey, tenure: Tenure) -> bool {
+    pub(crate) fn is_held(&self, lease: &LeaseKey, tenure: Tenure) -> bool {
         self.held.get(lease).is_some_and(|held| held.fence.tenure == tenure)
     }
 
@@ -236,17 +256,18 @@ impl PipelineWorker {
     }
 
     /// Drops everything local of a lease.
-    fn forget(&mut self, lease: &LeaseKey, tenure: Tenure) {
+    pub(crate) fn forget(&mut self, lease: &LeaseKey, tenure: Tenure) {
         if !self.is_held(lease, tenure) {
             return;
         }
-        if let Some(held) = self.held.remove(lease) {
-            stop_reader(&held);
-            self.context.progress.forget(lease);
+        if let Some(mut held) = self.held.remove(lease) {
+            held.stop_readers(&self.context.progress);
             self.watchdog.forget(lease);
             self.metrics.source_lag_seconds.remove(&self.at.shard(lease.as_str()));
             self.metrics.shard_read_age_seconds.remove(&self.at.shard(lease.as_str()));
-            self.notify(Notice::Lost { lease: lease.clone(), tenure });
+            for to in self.destinations.values() {
+                to.tell(Notice::Lost { lease: lease.clone(), tenure });
+            }
         }
         self.metrics.leases_held.get_or_create(&self.at).set(self.held.len() as i64);
     }
@@ -261,29 +282,39 @@ impl PipelineWorker {
     fn leave_within(&mut self, lease: &LeaseKey, most: Duration) {
         let Some(held) = self.held.get_mut(lease).filter(|held| !held.leaving) else { return };
         held.leaving = true;
-        held.wanted = None;
-        stop_reader(held);
+        held.wanted.clear();
+        held.stop_readers(&self.context.progress);
         let tenure = held.fence.tenure;
-        let (drained, answer) = oneshot::channel();
-        self.notify(Notice::Drain { lease: lease.clone(), tenure, drained });
+        let drain = |to: &ToLoop| {
+            let (drained, answer) = oneshot::channel();
+            to.tell(Notice::Drain { lease: lease.clone(), tenure, drained });
+            answer
+        };
+        let answers = futures_util::future::join_all(self.destinations.values().map(drain));
         let lease = lease.clone();
         self.tasks.spawn(async move {
-            let delivered = matches!(tokio::time::timeout(most, answer).await, Ok(Ok(true)));
+            let answers = tokio::time::timeout(most, answers).await;
+            let delivered = answers.is_ok_and(|answers| answers.iter().all(|answer| matches!(answer, Ok(true))));
             Ended::Drain { lease, tenure, delivered }
         });
     }
 
-    pub(crate) fn order(&mut self, order: Order) {
+    pub(crate) fn order(&mut self, destination: &DestinationId, order: Order) {
         match order {
             Order::Read { lease, tenure, from, epoch } => {
-                let Some(held) = self.held.get_mut(&lease).filter(|held| held.fence.tenure == tenure && !held.leaving)
-                else {
-                    return;
-                };
-                stop_reader(held);
-                self.context.progress.forget(&lease);
-                held.wanted = Some((from, epoch));
-                self.start_reader(&lease);
+                let reads = |held: &&mut Held| held.fence.tenure == tenure && !held.leaving;
+                if let Some(held) = self.held.get_mut(&lease).filter(reads) {
+                    held.read_to_end.remove(destination);
+                    held.wanted.insert(destination.clone(), (from, epoch));
+                    self.read_no_more(&lease, destination);
+                    self.start_readers(&lease);
+                }
+            }
+            Order::Detach { lease, tenure } => {
+                if let Some(held) = self.held.get_mut(&lease).filter(|held| held.fence.tenure == tenure) {
+                    held.wanted.remove(destination);
+                    self.read_no_more(&lease, destination);
+                }
             }
             Order::WalkAway { lease, tenure } => {
                 self.note_if_leaving(&lease, tenure);
@@ -296,12 +327,16 @@ impl PipelineWorker {
                 if let Some(held) = self.held.get(&lease).filter(|held| held.fence.tenure == tenure) {
                     let positions = held.row.destinations.clone();
                     self.forget(&lease, tenure);
-                    self.quarantine.enter(lease.clone(), self.context.clock.elapsed(), positions.clone());
+                    let quarantine = self.quarantine.entry(destination.clone()).or_default();
+                    quarantine.enter(lease.clone(), self.context.clock.elapsed(), positions.clone());
                     self.leases.send(Command::HandsOff { lease, tenure, positions });
                 }
             }
             Order::Ended { lease, tenure } => {
-                info!(shard = %lease, "shard delivered to its end");
+                info!(shard = %lease, %destination, "shard delivered to its end");
+                if let Some(held) = self.held.get_mut(&lease).filter(|held| held.fence.tenure == tenure) {
+                    held.read_to_end.insert(destination.clone());
+                }
                 self.leases.send(Command::Ended { lease, tenure });
             }
         }
@@ -310,35 +345,23 @@ impl PipelineWorker {
     /// A shard that cannot be read falls behind all the same.
     fn show_lag(&self) {
         let now = self.context.clock.elapsed();
-        for lease in self.held.keys() {
-            let Some(seen) = self.context.progress.get(lease).filter(|seen| !seen.ended) else { continue };
+        for (lease, held) in &self.held {
+            let seen = held.readers.keys().filter_map(|reader| self.context.progress.get(lease, *reader));
+            // Of several readers, the one before the others.
+            let Some(seen) = seen.filter(|seen| !seen.ended).min_by_key(|seen| seen.behind) else { continue };
             let Some(silent) = seen.read_at.map(|at| now.saturating_sub(at)).filter(|silent| *silent > SILENCE) else {
                 continue;
             };
             let lag = (seen.behind + silent).as_secs_f64();
             self.metrics.source_lag_seconds.get_or_create(&self.at.shard(lease.as_str())).set(lag);
         }
-        let held_back =
-            |held: &&Held| held.row.destinations.keys().any(|id| *id != self.destination && !held.row.off.contains(id));
+        let ours = |id: &DestinationId| self.destinations.contains_key(id);
+        let held_back = |held: &&Held| held.row.destinations.keys().any(|id| !ours(id) && !held.row.off.contains(id));
         let held_back = self.held.values().filter(held_back).count() as i64;
         self.metrics.checkpoint_held_back.get_or_create(&self.at).set(held_back);
     }
 
-    /// A read that does not come back is given up, and begun anew; see [`crate::watchdog`].
-    fn watch_reads(&mut self) {
-        let now = self.context.clock.elapsed();
-        let mut stuck = Vec::new();
-        for (lease, held) in &self.held {
-            let Some(reader) = &held.reader else { continue };
-            let age = self.context.progress.read_age(lease, now).unwrap_or_default();
-            self.metrics.shard_read_age_seconds.get_or_create(&self.at.shard(lease.as_str())).set(age.as_secs_f64());
-            if age >= self.watchdog.limit {
-                stuck.push((lease.clone(), held.fence.tenure, reader.epoch));
-            }
-        }
-        for (lease, tenure, epoch) in stuck {
-            self.stumbled(lease, tenure, epoch, "stuck");
-        }
+    fn show_leases(&self) {
         let rows = self.leases.rows();
         let unfinished = rows.leases.values().filter(|row| !row.ended()).count();
         let oldest = rows.alone.values().max().copied().unwrap_or_default();
@@ -347,33 +370,13 @@ impl PipelineWorker {
         self.metrics.lease_unassigned_age_seconds.get_or_create(&self.at).set(oldest.as_secs_f64());
     }
 
-    /// A reader is stuck, or has died: another is started where it stood, or its lease is let go.
-    fn stumbled(&mut self, lease: LeaseKey, tenure: Tenure, epoch: u64, why: &'static str) {
-        let Some(held) = self.held.get_mut(&lease).filter(|held| !held.leaving) else { return };
-        stop_reader(held);
-        held.reader = None;
-        self.metrics.read_restarts.get_or_create(&self.at.why(why)).inc();
-        match self.watchdog.stumbled(&lease, self.context.clock.elapsed()) {
-            Verdict::ReadOn => {
-                warn!(shard = %lease, why, "a read did not come to its end: reading on with a new reader");
-                self.context.progress.forget(&lease);
-                self.notify(Notice::Stumbled { lease, tenure, epoch });
-            }
-            Verdict::LetGo => {
-                error!(shard = %lease, why, "a read did not come to its end again: letting the lease go, for another worker to try");
-                self.leave(&lease);
-                if let Some(held) = self.held.get_mut(&lease) {
-                    held.let_go = true;
-                }
-            }
-        }
-    }
-
     /// The alarm ends when somebody has settled the lease.
     fn show_quarantine(&mut self) {
-        let waiting = self.quarantine.waiting(&self.leases.rows()) as i64;
-        let at = At { pipeline: self.name.clone(), destination: self.destination.to_string() };
-        self.metrics.commit_quarantined.get_or_create(&at).set(waiting);
+        let rows = self.leases.rows();
+        for (destination, quarantine) in &mut self.quarantine {
+            let at = At { pipeline: self.name.clone(), destination: destination.to_string() };
+            self.metrics.commit_quarantined.get_or_create(&at).set(quarantine.waiting(&rows) as i64);
+        }
     }
 
     /// `run --until caught-up`: asks, beside everything else, whether the end has come.
@@ -381,66 +384,25 @@ impl PipelineWorker {
         let Some(until) = self.until.filter(|_| !self.looking) else { return };
         self.looking = true;
         let seen = caught_up::Seen {
-            progress: self.context.progress.clone(),
+            read_here: self.held.iter().all(|(lease, held)| self.is_read(lease, held, until)),
             rows: self.leases.rows(),
             held: self.held.keys().cloned().collect(),
-            destination: self.destination.clone(),
+            destinations: self.destinations.keys().cloned().collect(),
+            unpack: self.unpack,
         };
         let stream = self.stream.clone();
         self.tasks.spawn(async move { Ended::Look { caught_up: caught_up::reached(until, &seen, &stream).await } });
     }
 
-    fn start_waiting_readers(&mut self) {
-        let waiting: Vec<LeaseKey> =
-            self.held.iter().filter(|(_, held)| held.wanted.is_some()).map(|(lease, _)| lease.clone()).collect();
-        for lease in waiting {
-            self.start_reader(&lease);
-        }
-    }
-
-    /// Starts the reader that delivery asked for, once every parent is finalized at SHARD_END (I11).
-    fn start_reader(&mut self, lease: &LeaseKey) {
-        let rows = self.leases.rows();
-        let Some(held) = self.held.get_mut(lease) else { return };
-        if !may_read(&held.row, &rows, &self.destination) {
-            return;
-        }
-        let Some((position, epoch)) = held.wanted.take() else { return };
-        // Not from the row as it was taken: a commit that the take found is finalized by now, and has moved the position.
-        let arrival = self.leases.arrival(lease, &self.destination, &position);
-        warn_if_expired(lease, arrival, self.retention, &self.context);
-        let tenure = held.fence.tenure;
-        let of = Reading { lease: lease.clone(), epoch, from: position.clone() };
-        let unpack = Unpack { hash_range: held.row.hash_range, ..self.unpack };
-        let (shard, pinned) = (lease.shard(), held.row.start);
-        let from = ReadFrom { shard, lease: lease.clone(), tenure, position, pinned, unpack };
-        let reader = self.readers.reader(from);
-        let (context, chunks, lease) = (self.context.clone(), self.chunks.clone(), lease.clone());
-        let task = self.tasks.spawn(async move {
-            let end = shard::read(reader, of, context, chunks).await;
-            Ended::Reader { lease, tenure, epoch, end }
-        });
-        held.reader = Some(Reader { task, epoch });
-    }
-
     pub(crate) fn ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Reader { lease, tenure, epoch, end } if self.is_held(&lease, tenure) => {
-                let current = |held: &&mut Held| held.reader.as_ref().is_some_and(|reader| reader.epoch == epoch);
-                if let Some(held) = self.held.get_mut(&lease).filter(current) {
-                    held.reader = None;
-                }
-                match end {
-                    ReadEnd::ShardEnd { children, at } => {
-                        self.make_children((lease, tenure, epoch, at), Some(children));
-                    }
-                    ReadEnd::Gone { at } => self.make_children((lease, tenure, epoch, at), None),
-                    ReadEnd::Died => self.stumbled(lease, tenure, epoch, "died"),
-                    ReadEnd::Stopped => {}
-                }
+            Ended::Reader { lease, tenure, reader, end } if self.is_held(&lease, tenure) => {
+                self.reader_ended((lease, tenure, reader), end);
             }
-            Ended::Children { lease, tenure, epoch, at } if self.is_held(&lease, tenure) => {
-                self.notify(Notice::ShardEnd { lease, tenure, epoch, at });
+            Ended::Children { lease, tenure, fed } if self.is_held(&lease, tenure) => {
+                for Subscriber { destination, epoch, from: at, .. } in fed {
+                    self.notify(&destination, Notice::ShardEnd { lease: lease.clone(), tenure, epoch, at });
+                }
             }
             Ended::StillThere { lease, tenure } if self.is_held(&lease, tenure) => {
                 // Nothing was skipped: the lease is taken again, and read on from its position.
@@ -464,94 +426,16 @@ impl PipelineWorker {
         }
     }
 
-    /// The children's leases exist before the parent's end is committed. Without word of the children (reads say that the
-    /// shard is gone) the stream itself is asked: only a shard that it does not list any more has ended.
-    fn make_children(
-        &mut self,
-        (lease, tenure, epoch, at): (LeaseKey, Tenure, u64, Position),
-        known: Option<Vec<ChildShard>>,
-    ) {
-        let Some(parent) = self.held.get(&lease).map(|held| held.row.clone()) else { return };
-        let (leases, context) = (self.leases.clone(), self.context.clone());
-        let gone = Gone { catalog: self.stream.catalog(), identity: self.identity.clone(), lease: lease.clone() };
-        self.tasks.spawn(async move {
-            let children = match known {
-                Some(children) => children,
-                None => match gone.confirm().await {
-                    Some(children) => {
-                        context.metrics.records_possibly_expired.get_or_create(&context.at).inc();
-                        error!(shard = %lease, "the stream does not keep the shard any more: what was left of it is lost");
-                        children
-                    }
-                    None => return Ended::StillThere { lease, tenure },
-                },
-            };
-            leases.make_children(parent, children).await;
-            Ended::Children { lease, tenure, epoch, at }
-        });
-    }
-
-    pub(crate) fn notify(&self, notice: Notice) {
-        // The delivery loop ends only after this sender is gone.
-        let _ = self.notices.send(notice);
-    }
-}
-
-/// A shard of which reads say that it is gone. One answer proves nothing: an endpoint that restarts says so too.
-struct Gone {
-    catalog: standpipe_source::Catalog,
-    identity: Identity,
-    lease: LeaseKey,
-}
-
-impl Gone {
-    /// The children of a shard that its stream, the same as at the start, does not list any more; `None` if it is listed.
-    /// Asked until there is an answer: a stream that is gone, or another one, is an alarm and never a finished shard.
-    async fn confirm(&self) -> Option<Vec<ChildShard>> {
-        let shard = self.lease.shard();
-        loop {
-            tokio::time::sleep(GONE_PAUSE).await;
-            let shards = self.catalog.shards(standpipe_source::ShardFilter::All).await;
-            // Asked after the list. Another stream of the name may well list a shard of this id.
-            let same = match self.identity.ask().await {
-                Incarnation::Same => true,
-                Incarnation::Another => std::future::pending().await, // the pipeline has been told, and ends
-                Incarnation::Unknown => false,
-            };
-            match shards {
-                Ok(shards) if same && shards.iter().any(|listed| listed.id == shard) => return None,
-                Ok(shards) if same && !shards.is_empty() => {
-                    let children = shards.into_iter().filter(|listed| listed.parents.contains(&shard));
-                    let child = |listed: standpipe_source::ShardInfo| ChildShard {
-                        id: listed.id,
-                        parents: listed.parents,
-                        hash_range: listed.hash_range,
-                    };
-                    return Some(children.map(child).collect());
-                }
-                Ok(_) => warn!(shard = %shard, "the stream does not say which one it is; waiting"),
-                Err(error) => warn!(shard = %shard, %error, "the stream does not say what became of the shard"),
-            }
+    pub(crate) fn notify(&self, destination: &DestinationId, notice: Notice) {
+        if let Some(to) = self.destinations.get(destination) {
+            to.tell(notice);
         }
     }
 }
 
-/// Before the stream is asked about a shard that reads say is gone, and between two such questions.
-const GONE_PAUSE: Duration = Duration::from_secs(2);
-
-fn stop_reader(held: &Held) {
-    if let Some(reader) = &held.reader {
-        reader.task.abort();
-    }
-}
-
-/// Protocol 4.9: records between the position and the trim horizon may be gone. Counted and alarmed before going on.
-fn warn_if_expired(shard: &LeaseKey, arrival: Option<Millis>, retention: Duration, context: &ReadContext) {
-    let Some(arrival) = arrival.filter(|_| !retention.is_zero()) else { return };
-    let now = context.clock.wall();
-    if now.since(arrival) > retention {
-        context.metrics.records_possibly_expired.get_or_create(&context.at).inc();
-        error!(shard = %shard, position_arrived_ms = arrival.0, now_ms = now.0,
-            "the position is older than the stream keeps records: some may be lost");
+impl ToLoop {
+    fn tell(&self, notice: Notice) {
+        // The delivery loop ends only after this sender is gone.
+        let _ = self.notices.send(notice);
     }
 }

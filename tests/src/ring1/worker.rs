@@ -9,8 +9,10 @@ use standpipe_flow::{
 };
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::deliver::{Delivery, Notice, Order};
+use standpipe_pipeline::feed::{Feeds, Outlet, Subscriber};
 use standpipe_pipeline::metrics::{At, Metrics};
-use standpipe_pipeline::shard::{self, Arrived, Progress, ReadContext, ReadEnd, Reading};
+use standpipe_pipeline::progress::Progress;
+use standpipe_pipeline::shard::{self, ReadContext, ReadEnd, Reading};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -82,6 +84,7 @@ impl Process {
             metrics: common.metrics.clone(),
             pipeline: "sim".into(),
             retention: Duration::ZERO,
+            isolate: true,
         };
         let (notices, notices_in) = mpsc::unbounded_channel();
         let (chunks, chunks_in) = mpsc::channel(4);
@@ -92,19 +95,26 @@ impl Process {
             wire,
             worker,
             destination: common.destination.clone(),
-            holdings,
+            holdings: holdings.clone(),
             clock: clock.clone(),
             random,
             failover: common.failover,
             frozen: Mutex::new(Instant::now()),
         });
         let progress = Arc::new(Progress::default());
-        let context =
-            ReadContext { budget: budget.clone(), progress, clock, metrics: common.metrics.clone(), at: common.at() };
+        let context = ReadContext {
+            budget: budget.clone(),
+            progress,
+            holdings,
+            transform: None,
+            clock,
+            metrics: common.metrics.clone(),
+            at: common.at(),
+        };
         let shell = Shell {
             leases: leases.clone(),
             notices,
-            chunks,
+            outlet: Outlet { chunks, transform: None },
             context,
             held: BTreeMap::new(),
             busy: BTreeSet::new(),
@@ -140,7 +150,7 @@ enum Ended {
 struct Shell {
     leases: Arc<Leases>,
     notices: mpsc::UnboundedSender<Notice>,
-    chunks: mpsc::Sender<Arrived>,
+    outlet: Outlet,
     context: ReadContext,
     held: BTreeMap<LeaseKey, Held>,
     /// Leases that are being taken or given back.
@@ -154,7 +164,7 @@ impl Shell {
     async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
-        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut orders: mpsc::UnboundedReceiver<(DestinationId, Order)>,
         mut lost: mpsc::UnboundedReceiver<Lost>,
     ) {
         let mut look = Instant::now();
@@ -163,7 +173,7 @@ impl Shell {
                 biased;
                 Some(command) = commands.recv() => self.command(command),
                 Some((lease, tenure)) = lost.recv() => self.forget(&lease, tenure),
-                Some(order) = orders.recv() => self.order(order),
+                Some((_, order)) = orders.recv() => self.order(order),
                 Some(ended) = self.tasks.join_next() => {
                     if let Ok(ended) = ended { self.ended(ended) }
                 }
@@ -278,6 +288,9 @@ impl Shell {
                     self.read(lease, tenure, from, epoch);
                 }
             }
+            Order::Detach { lease, .. } => {
+                self.leases.wire.store().fail(format!("{lease} is detached: there is nobody to be held up"));
+            }
             Order::WalkAway { lease, tenure } => {
                 if self.is_held(&lease, tenure) {
                     self.leases.holdings.remove(&lease, tenure);
@@ -298,18 +311,22 @@ impl Shell {
 
     fn read(&mut self, lease: LeaseKey, tenure: Tenure, position: Position, epoch: u64) {
         self.stop_reader(&lease);
-        let of = Reading { lease: lease.clone(), epoch, from: position.clone() };
-        let reader = ScriptedReader { wire: self.leases.wire.clone(), lease: lease.clone(), tenure, position };
-        let (context, chunks, key) = (self.context.clone(), self.chunks.clone(), lease.clone());
+        let (feeds, outlet) = (Arc::<Feeds>::default(), self.outlet.clone());
+        let destination = self.leases.destination.clone();
+        let start = feeds.subscribe(Subscriber { destination, epoch, from: position.clone(), outlet }, epoch);
+        let (reader, first) = start.map_or((epoch, true), |start| (start.reader, start.first));
+        let of = Reading { lease: lease.clone(), reader, feeds: feeds.clone(), from: position.clone(), first };
+        let reads = ScriptedReader { wire: self.leases.wire.clone(), lease: lease.clone(), tenure, position };
+        let (context, key) = (self.context.clone(), lease.clone());
         let (wire, notices) = (self.leases.wire.clone(), self.notices.clone());
         let task = self.tasks.spawn(async move {
-            let end = shard::read(reader, of, context, chunks).await;
-            if let ReadEnd::ShardEnd { at, .. } = end {
+            let end = shard::read(reads, of, context).await;
+            if let (ReadEnd::ShardEnd { .. }, Some(fed)) = (end, feeds.end(reader).pop()) {
                 // The children get their leases, if they have none yet.
                 if wire.chance(500) {
                     sleep(wire.latency()).await;
                 }
-                let _ = notices.send(Notice::ShardEnd { lease, tenure, epoch, at });
+                let _ = notices.send(Notice::ShardEnd { lease, tenure, epoch, at: fed.from });
             }
             Ended::Reader
         });

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::{
-    Adopt, BatchLimits, Chunk, Commit, CommitError, DeliveryError, DestinationPosition, Finalize, Generation, Millis,
-    Mode, Output, Published, Record, SequenceNumber, Staged,
+    Adopt, BatchLimits, Chunk, Commit, CommitError, DeliveryError, DestinationPosition, Fence, Finalize, Generation,
+    LeaseRow, Mode, Output, Published, Receipt, Record, SequenceNumber, Staged,
 };
+use tokio::sync::oneshot;
 
 use super::*;
 
@@ -54,6 +55,9 @@ impl Destination for Silent {
 
 #[async_trait]
 impl CommitLog for Silent {
+    async fn prepare(&self, _: &Receipt) -> Result<(), CommitError> {
+        std::future::pending().await
+    }
     async fn commit(&self, _: &Commit) -> Result<(), CommitError> {
         std::future::pending().await
     }
@@ -99,7 +103,7 @@ impl Random for Still {
 struct Scene {
     notices: mpsc::UnboundedSender<Notice>,
     chunks: mpsc::Sender<Arrived>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::UnboundedReceiver<(DestinationId, Order)>,
     budget: Arc<Budget>,
     metrics: Metrics,
     _loop: JoinSet<()>,
@@ -131,6 +135,7 @@ impl Scene {
             metrics: metrics.clone(),
             pipeline: "test".into(),
             retention: Duration::ZERO,
+            isolate: true,
         };
         let mut running = JoinSet::new();
         running.spawn(delivery.run(notices_in, chunks_in, orders_out));
@@ -147,7 +152,7 @@ impl Scene {
     /// Takes the next order: the epoch under which reading is to go on after `position`.
     async fn reads_from(&mut self, position: &Position) -> u64 {
         match self.orders.recv().await {
-            Some(Order::Read { from, epoch, .. }) if from == *position => epoch,
+            Some((_, Order::Read { from, epoch, .. })) if from == *position => epoch,
             order => panic!("an order to read on from {position} was expected, not {order:?}"),
         }
     }
@@ -175,8 +180,8 @@ impl Scene {
             memory_bytes: 1024,
             taken: Default::default(),
         };
-        let share = self.budget.take(1024).await;
-        self.chunks.send(Arrived { chunk, epoch, share }).await.expect("the loop runs");
+        let share = Arc::new(self.budget.take(1024).await);
+        self.chunks.send(Arrived { chunk, epoch, share, newest: None }).await.expect("the loop runs");
     }
 
     fn breaches(&self) -> u64 {

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 
-use standpipe_flow::SequenceNumber;
+use standpipe_flow::{DestinationId, SequenceNumber};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::feed::{Arrived, Outlet, Subscriber};
 
 #[derive(Debug)]
 struct Paused(tokio::time::Instant);
@@ -71,17 +73,27 @@ fn context() -> ReadContext {
     ReadContext {
         budget: Budget::new(1 << 20),
         progress: Arc::default(),
+        holdings: Arc::default(),
+        transform: None,
         clock: Arc::new(Paused(tokio::time::Instant::now())),
         metrics: Metrics::default(),
         at: At { pipeline: "test".into(), destination: String::new() },
     }
 }
 
-fn reading(script: Vec<Does>, context: &ReadContext) -> (JoinSet<ReadEnd>, mpsc::Receiver<Arrived>) {
+/// Reader 1 feeds one destination after record 10.
+fn one_is_fed(transform: Option<Arc<dyn Transform>>) -> (Reading, mpsc::Receiver<Arrived>) {
     let (chunks, arrived) = mpsc::channel(1);
-    let of = Reading { lease: lease(), epoch: 1, from: at(10) };
+    let feeds = Arc::<Feeds>::default();
+    let (destination, outlet) = (DestinationId::new("lake"), Outlet { chunks, transform });
+    feeds.subscribe(Subscriber { destination, epoch: 1, from: at(10), outlet }, 1).expect("a reader is needed");
+    (Reading { lease: lease(), reader: 1, feeds, from: at(10), first: true }, arrived)
+}
+
+fn reading(script: Vec<Does>, context: &ReadContext) -> (JoinSet<ReadEnd>, mpsc::Receiver<Arrived>) {
+    let (of, arrived) = one_is_fed(None);
     let mut task = JoinSet::new();
-    task.spawn(read(Scripted(script.into()), of, context.clone(), chunks));
+    task.spawn(read(Scripted(script.into()), of, context.clone()));
     (task, arrived)
 }
 
@@ -91,7 +103,7 @@ fn seconds(seconds: u64) -> Duration {
 
 async fn age_after(wait: Duration, context: &ReadContext) -> Option<Duration> {
     tokio::time::sleep(wait).await;
-    context.progress.read_age(&lease(), context.clock.elapsed())
+    context.progress.read_age(&lease(), 1, context.clock.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,11 +129,11 @@ async fn a_reader_that_waits_for_memory_or_for_delivery_is_held_back_and_not_stu
 #[tokio::test(start_paused = true)]
 async fn the_end_says_up_to_where_chunks_were_handed_on() {
     for (script, end) in [(vec![Does::Ends], at(10)), (vec![Does::Reads(10, 11), Does::Ends], at(11))] {
-        let (mut task, _arrived) = reading(script, &context());
-        match task.join_next().await {
-            Some(Ok(ReadEnd::ShardEnd { at, .. })) => assert_eq!(at, end),
-            other => panic!("the shard ends: {other:?}"),
-        }
+        let (of, _arrived) = one_is_fed(None);
+        let feeds = of.feeds.clone();
+        let ended = read(Scripted(script.into()), of, context()).await;
+        assert!(matches!(ended, ReadEnd::ShardEnd { .. }), "{ended:?}");
+        assert_eq!(feeds.end(1).pop().map(|fed| fed.from), Some(end));
     }
 }
 
@@ -173,10 +185,9 @@ impl ShardReader for Expanding {
 async fn what_expands_waits_for_its_memory_and_keeps_none_meanwhile() {
     let context = context();
     let others = context.budget.take(512 << 10).await;
-    let (chunks, mut arrived) = mpsc::channel(1);
-    let of = Reading { lease: lease(), epoch: 1, from: at(10) };
+    let (of, mut arrived) = one_is_fed(None);
     let mut task = JoinSet::new();
-    task.spawn(read(Expanding { came: false }, of, context.clone(), chunks));
+    task.spawn(read(Expanding { came: false }, of, context.clone()));
     tokio::time::sleep(seconds(1)).await;
     assert!(arrived.try_recv().is_err() && context.budget.pressure());
     drop(others);
