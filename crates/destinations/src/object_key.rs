@@ -3,13 +3,19 @@
 //! Firehose's form, with the commit's id where Firehose has a UUID: no two outputs can write one key, so nothing is ever
 //! overwritten, and whoever lists uploads reads from the key which commit made it. `!{timestamp:...}` in the prefix is
 //! the arrival of the oldest record in the object; the time in the name is that of the cut. Both in the same zone.
+//! Partition values come from records, that is from anybody: in a key they are one segment at most, and bounded
+//! ([`value_text`]), so that no record leaves its prefix.
 //! Pure: time and randomness come in as arguments.
 //! Never: decides what a prefix may say (that is `standpipe_config::template`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 use standpipe_config::java_pattern::{self, PatternPart};
 use standpipe_config::template::{Part, Template};
-use standpipe_flow::{CommitId, Millis, Random};
+use standpipe_flow::hash::hash64;
+use standpipe_flow::{CommitId, Millis, Partition, Random};
 
 use crate::java_time;
 
@@ -23,6 +29,60 @@ const VERSION: &str = "-1-";
 const CUT_CHARS: usize = 19;
 /// Letters of a commit id.
 const CID_CHARS: usize = 26;
+/// Bytes of a key: S3's maximum.
+const KEY_BYTES_MAX: usize = 1024;
+/// Bytes of a partition value in a key.
+const VALUE_BYTES_MAX: usize = 256;
+/// `~` and a hash in 16 digits: the end of a text that was too long.
+const HASH_BYTES: usize = 17;
+
+/// What a prefix says of one object.
+#[derive(Clone, Copy, Debug)]
+pub struct Of<'a> {
+    /// Arrival of the oldest record in it.
+    pub oldest_arrival: Millis,
+    /// `!{firehose:error-output-type}`; empty for data and backup objects.
+    pub output_type: &'a str,
+    /// The partition of its records.
+    pub partition: Option<&'a Partition>,
+}
+
+/// A partition value as it stands in a key. `/`, `%`, control characters and what XML cannot say are percent-encoded, as
+/// Hive does, and so are the dots of a value of dots alone: it is part of one segment, and no program that reads `..` as a
+/// way up is led astray. Of more than 256 bytes its beginning and a hash of the whole remain.
+pub fn value_text(value: &str) -> String {
+    let only_dots = value.bytes().all(|byte| byte == b'.');
+    let mut text = String::with_capacity(value.len());
+    for letter in value.chars() {
+        let unfit = letter.is_control() || matches!(letter, '/' | '%' | '\u{FFFE}' | '\u{FFFF}');
+        if unfit || only_dots {
+            let mut bytes = [0; 4];
+            for byte in letter.encode_utf8(&mut bytes).bytes() {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        } else {
+            text.push(letter);
+        }
+    }
+    if text.len() > VALUE_BYTES_MAX {
+        shorten(&mut text, VALUE_BYTES_MAX - HASH_BYTES);
+    }
+    text
+}
+
+/// Keeps so many bytes at most, never half a letter or half an escape, and ends them with a hash of the whole.
+fn shorten(text: &mut String, bytes: usize) {
+    let hash = hash64(&[text.as_bytes()]);
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    if let Some(escape) = text.as_bytes()[..end].iter().rposition(|byte| *byte == b'%').filter(|at| at + 3 > end) {
+        end = escape;
+    }
+    text.truncate(end);
+    let _ = write!(text, "~{hash:016x}");
+}
 
 /// A prefix, ready to be evaluated.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +98,8 @@ enum Piece {
     Timestamp(Vec<PatternPart>),
     RandomString,
     ErrorOutputType,
+    FromQuery(String),
+    FromLambda(String),
 }
 
 impl KeyPrefix {
@@ -52,10 +114,8 @@ impl KeyPrefix {
             }
             Part::RandomString => Piece::RandomString,
             Part::ErrorOutputType => Piece::ErrorOutputType,
-            // No config lets them through yet.
-            part @ (Part::FromQuery(_) | Part::FromLambda(_)) => {
-                Piece::Literal(Template { parts: vec![part.clone()] }.to_string())
-            }
+            Part::FromQuery(key) => Piece::FromQuery(key.clone()),
+            Part::FromLambda(key) => Piece::FromLambda(key.clone()),
         };
         let pieces = template.parts.iter().map(piece).collect();
         Self { pieces, zone, literal_start: template.literal_start().to_owned() }
@@ -66,16 +126,24 @@ impl KeyPrefix {
         &self.literal_start
     }
 
-    /// The prefix of one object. `output_type` is `!{firehose:error-output-type}`, empty for data objects.
-    pub fn evaluate(&self, oldest_arrival: Millis, output_type: &str, random: &dyn Random) -> String {
-        let at = java_time::zoned(oldest_arrival, &self.zone);
+    /// The prefix of one object.
+    pub fn evaluate(&self, of: &Of<'_>, random: &dyn Random) -> String {
+        let at = java_time::zoned(of.oldest_arrival, &self.zone);
+        let value = |keys: fn(&Partition) -> &BTreeMap<String, String>, key: &String| {
+            of.partition
+                .and_then(|partition| keys(partition).get(key))
+                .map(|value| value_text(value))
+                .unwrap_or_default()
+        };
         let mut key = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => key.push_str(text),
                 Piece::Timestamp(pattern) => java_time::render(pattern, &at, &mut key),
                 Piece::RandomString => random_string(random, &mut key),
-                Piece::ErrorOutputType => key.push_str(output_type),
+                Piece::ErrorOutputType => key.push_str(of.output_type),
+                Piece::FromQuery(name) => key.push_str(&value(|partition| &partition.query, name)),
+                Piece::FromLambda(name) => key.push_str(&value(|partition| &partition.lambda, name)),
             }
         }
         key
@@ -105,27 +173,38 @@ pub struct ObjectName<'a> {
 }
 
 impl ObjectName<'_> {
-    /// The whole key under an evaluated prefix.
+    /// The whole key under an evaluated prefix, which is shortened where S3 would refuse the key for its length: never
+    /// within the text that all keys begin with.
     pub fn key(&self, prefix: &KeyPrefix, mut evaluated: String) -> String {
-        let cut = java_time::zoned(self.cut_at, &prefix.zone);
-        let cut = format!(
-            "{:04}-{:02}-{:02}-{:02}-{:02}-{:02}",
-            cut.year(),
-            cut.month(),
-            cut.day(),
-            cut.hour(),
-            cut.minute(),
-            cut.second()
-        );
-        for part in [self.pipeline, VERSION, &cut, "-", &self.cid.to_string()] {
-            evaluated.push_str(part);
+        let name = self.name(&prefix.zone);
+        let room = KEY_BYTES_MAX.saturating_sub(name.len());
+        if evaluated.len() > room && prefix.literal_start.len() + HASH_BYTES < room {
+            shorten(&mut evaluated, room - HASH_BYTES - 1);
+            evaluated.push('/');
         }
-        if self.ordinal > 0 {
-            evaluated.push('-');
-            evaluated.push_str(&self.ordinal.to_string());
-        }
-        evaluated.push_str(self.extension);
+        evaluated.push_str(&name);
         evaluated
+    }
+
+    fn name(&self, zone: &TimeZone) -> String {
+        let cut = java_time::zoned(self.cut_at, zone);
+        let (date, time) = (cut.date(), cut.time());
+        let mut name = format!(
+            "{}{VERSION}{:04}-{:02}-{:02}-{:02}-{:02}-{:02}-{}",
+            self.pipeline,
+            date.year(),
+            date.month(),
+            date.day(),
+            time.hour(),
+            time.minute(),
+            time.second(),
+            self.cid
+        );
+        if self.ordinal > 0 {
+            let _ = write!(name, "-{}", self.ordinal);
+        }
+        name.push_str(self.extension);
+        name
     }
 }
 
@@ -168,6 +247,10 @@ mod tests {
     /// 2026-09-21T13:58:20Z: an hour before the cut's.
     const OLDEST: Millis = Millis(CUT.0 - 900_000);
 
+    fn plain() -> Of<'static> {
+        Of { oldest_arrival: OLDEST, output_type: "", partition: None }
+    }
+
     fn cid() -> CommitId {
         CommitId::new(CUT, 0xABCDE, 77)
     }
@@ -178,7 +261,7 @@ mod tests {
 
     fn key(template: &Template, output_type: &str) -> String {
         let prefix = KeyPrefix::new(template, TimeZone::UTC);
-        let evaluated = prefix.evaluate(OLDEST, output_type, &Counting::default());
+        let evaluated = prefix.evaluate(&Of { output_type, ..plain() }, &Counting::default());
         name(0, ".parquet").key(&prefix, evaluated)
     }
 
@@ -215,7 +298,7 @@ mod tests {
     fn the_zone_holds_for_prefix_and_name() {
         let zone = TimeZone::get("Asia/Kolkata").expect("a zone");
         let prefix = KeyPrefix::new(&Template::prefix(None).expect("default"), zone);
-        let evaluated = prefix.evaluate(OLDEST, "", &Counting::default());
+        let evaluated = prefix.evaluate(&plain(), &Counting::default());
         let key = name(2, "").key(&prefix, evaluated);
         assert_eq!(key, format!("2026/09/21/19/orders-lake-1-2026-09-21-19-43-20-{}-2", cid()));
     }
@@ -228,7 +311,73 @@ mod tests {
         }
     }
 
+    #[test]
+    fn partition_values_stand_in_the_prefix() {
+        let template = "in/c=!{partitionKeyFromQuery:customer}/!{partitionKeyFromLambda:day}/!{timestamp:yyyy}/";
+        let prefix = KeyPrefix::new(&Template::prefix(Some(template)).expect("a prefix"), TimeZone::UTC);
+        let partition = Partition {
+            query: [("customer".to_owned(), "a/b".to_owned())].into(),
+            lambda: [("day".to_owned(), "..".to_owned()), ("customer".to_owned(), "x".to_owned())].into(),
+        };
+        let of = Of { partition: Some(&partition), ..plain() };
+        assert_eq!(prefix.evaluate(&of, &Counting::default()), "in/c=a%2Fb/%2E%2E/2026/");
+    }
+
+    #[test]
+    fn a_value_is_part_of_one_segment_and_equal_values_alone_have_equal_texts() {
+        for (value, text) in [
+            ("eu-west-1", "eu-west-1"),
+            ("Zürich ☂", "Zürich ☂"),
+            ("..", "%2E%2E"),
+            (".", "%2E"),
+            ("...", "%2E%2E%2E"),
+            ("..a", "..a"),
+            ("../../etc", "..%2F..%2Fetc"),
+            ("a\n\0\u{7F}\u{85}b", "a%0A%00%7F%C2%85b"),
+            ("100%", "100%25"),
+            ("a%2Fb", "a%252Fb"),
+            ("\u{FFFF}", "%EF%BF%BF"),
+            ("", ""),
+        ] {
+            assert_eq!(value_text(value), text);
+        }
+        let long = |end: &str| value_text(&format!("{}{end}", "é".repeat(200)));
+        assert_eq!(long("1").len(), 238 + HASH_BYTES, "no half letter");
+        assert_ne!(long("1"), long("2"));
+        assert_eq!(value_text(&"/".repeat(100)).len(), 237 + HASH_BYTES, "no half escape");
+    }
+
+    #[test]
+    fn a_key_is_no_longer_than_s3_takes() {
+        let keys: Vec<String> = (0..9).map(|n| format!("k{n}")).collect();
+        let text: String = keys.iter().map(|key| format!("{key}=!{{partitionKeyFromQuery:{key}}}/")).collect();
+        let prefix = KeyPrefix::new(&Template::prefix(Some(&format!("in/{text}"))).expect("a prefix"), TimeZone::UTC);
+        let key = |last: &str| {
+            let query = keys.iter().map(|key| (key.clone(), "v".repeat(200) + if key == "k8" { last } else { "" }));
+            let partition = Partition { query: query.collect(), ..Partition::default() };
+            let evaluated = prefix.evaluate(&Of { partition: Some(&partition), ..plain() }, &Counting::default());
+            name(7, ".parquet").key(&prefix, evaluated)
+        };
+        assert_eq!(key("1").len(), KEY_BYTES_MAX);
+        assert!(key("1").starts_with("in/k0=vv") && key("1").contains("/orders-lake-1-2026"), "{}", key("1"));
+        assert_ne!(key("1"), key("2"), "what was cut off still tells them apart");
+        assert_eq!(cid_of(&key("1")), Some(cid()));
+    }
+
     proptest! {
+        #[test]
+        fn no_value_leaves_its_segment(value in "(\\PC|[./%\\x00-\\x20]|\\.\\.){0,300}") {
+            let text = value_text(&value);
+            prop_assert!(text.len() <= VALUE_BYTES_MAX);
+            prop_assert!(!text.contains('/') && !text.chars().any(char::is_control));
+            prop_assert!(text != "." && text != "..");
+            // Every `%` begins an escape that is whole, so that it reads back.
+            let escapes = text.match_indices('%').map(|(at, _)| text.as_bytes().get(at + 1..at + 3));
+            for escape in escapes {
+                prop_assert!(escape.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)), "{}", text);
+            }
+        }
+
         #[test]
         fn a_key_names_its_commit(
             prefix in "[a-z0-9/=é-]{0,12}(-1-2026-01-01-00-00-00-)?",
@@ -238,7 +387,7 @@ mod tests {
         ) {
             let cid = CommitId::new(CUT, 0x12345, bits);
             let template = KeyPrefix::new(&Template::prefix(Some(&prefix)).expect("a prefix"), TimeZone::UTC);
-            let evaluated = template.evaluate(OLDEST, "", &Counting::default());
+            let evaluated = template.evaluate(&plain(), &Counting::default());
             let name = ObjectName { pipeline: "a-1-b", cid, extension: &extension, ..name(ordinal, "") };
             prop_assert_eq!(cid_of(&name.key(&template, evaluated)), Some(cid));
         }

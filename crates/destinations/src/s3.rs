@@ -2,23 +2,24 @@
 //!
 //! An open upload is durable and no reader sees it: that is the staging. Completing it is the publishing, idempotent by
 //! the key, which holds the commit's id. What an answer means is decided in one file, [`classify`].
-//! Invariants: no object is ever overwritten; nothing is visible before its commit; an output of another bucket is never
-//! touched (a receipt is data from outside).
-//! Never: a retry, a clock, an abort of an upload that was committed.
+//! Invariants: no object is ever overwritten; nothing is visible before its commit; an output of another bucket than the
+//! destination's own and its backup's is never touched (a receipt is data from outside).
+//! Never: a retry of a whole batch, a wall clock, an abort of an upload that was committed.
 
 mod checksum;
 mod classify;
+mod objects;
 mod publish;
 mod requests;
 mod stage;
 pub mod sweep;
+mod upload;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use aws_sdk_s3::Client;
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use standpipe_config::template::Template;
@@ -31,6 +32,7 @@ use standpipe_flow::{
 
 use crate::object_key::KeyPrefix;
 use checksum::Sum;
+use requests::Bucket;
 use sweep::{OpenUploads, Page};
 
 /// What publishing does with an output whose upload is gone while nothing proves that it was ever visible.
@@ -97,8 +99,9 @@ const INCIDENTS: &str = "standpipe-incidents/";
 
 /// An S3 bucket, or one of another server that speaks its API.
 pub struct S3 {
-    client: Client,
+    bucket: Bucket,
     settings: S3Settings,
+    backup: Option<Backup>,
     prefix: KeyPrefix,
     error_prefix: KeyPrefix,
     extension: String,
@@ -109,6 +112,14 @@ pub struct S3 {
     part_sums: AtomicBool,
     offload: Arc<dyn Offload>,
     random: Arc<dyn Random>,
+}
+
+/// Where source records are kept.
+struct Backup {
+    bucket: Bucket,
+    prefix: KeyPrefix,
+    extension: String,
+    compression: Compression,
 }
 
 impl fmt::Debug for S3 {
@@ -128,8 +139,20 @@ impl S3 {
         random: Arc<dyn Random>,
     ) -> Self {
         let default_extension = || settings.format.extension(settings.compression).to_owned();
+        let bucket = |name: &str, kms: &Option<String>, owner: &Option<String>| Bucket {
+            name: name.to_owned(),
+            client: requests::client(config, owner.as_deref()),
+            kms: kms.clone(),
+        };
+        let backup = |backup: &BackupSettings| Backup {
+            bucket: bucket(&backup.bucket, &backup.kms, &backup.expected_owner),
+            prefix: KeyPrefix::new(&backup.prefix, settings.time_zone.clone()),
+            extension: backup.file_extension.clone().unwrap_or_else(|| backup.compression.extension().to_owned()),
+            compression: backup.compression,
+        };
         Self {
-            client: requests::client(config),
+            bucket: bucket(&settings.bucket, &settings.kms, &settings.expected_owner),
+            backup: settings.backup.as_ref().map(backup),
             prefix: KeyPrefix::new(&settings.prefix, settings.time_zone.clone()),
             error_prefix: KeyPrefix::new(&settings.error_prefix, settings.time_zone.clone()),
             extension: settings.file_extension.clone().unwrap_or_else(default_extension),
@@ -145,33 +168,46 @@ impl S3 {
     /// One page of the open uploads under this destination's prefixes, with keys of our form, whosever they are.
     /// `page` is the `next` of the page before, or the default for the first. Safe to drop at any time.
     pub async fn open_uploads(&self, page: &Page) -> Result<OpenUploads, DeliveryError> {
-        let prefixes = sweep::distinct(&[self.prefix.literal_start(), self.error_prefix.literal_start()]);
-        let Some(prefix) = prefixes.get(page.prefix) else {
+        let places = self.places();
+        let Some((bucket, prefix)) = places.get(page.place) else {
             return Ok(OpenUploads::default());
         };
-        let (uploads, next) = requests::list_uploads(&self.client, &self.settings.bucket, prefix, page).await?;
-        let following = || Page { prefix: page.prefix + 1, ..Page::default() };
-        let next = next.or_else(|| (page.prefix + 1 < prefixes.len()).then(following));
+        let (uploads, next) = requests::list_uploads(bucket, prefix, page).await?;
+        let following = || Page { place: page.place + 1, ..Page::default() };
+        let next = next.or_else(|| (page.place + 1 < places.len()).then(following));
         Ok(OpenUploads { uploads, next })
     }
 
     /// Aborts an upload that [`sweep::verdict`] found dead. One that is gone is as good as aborted.
     pub async fn abort_dead(&self, upload: &sweep::OpenUpload) -> Result<(), DeliveryError> {
-        self.own(&upload.bucket)?;
-        requests::abort(&self.client, &upload.bucket, &upload.key, &upload.upload_id).await
+        requests::abort(self.bucket_of(&upload.bucket)?, &upload.key, &upload.upload_id).await
+    }
+
+    /// Where objects lie: the buckets, each with what keys in it begin with.
+    fn places(&self) -> Vec<(&Bucket, &str)> {
+        let own = [self.prefix.literal_start(), self.error_prefix.literal_start()];
+        let of_backup = self.backup.as_ref().map(|backup| (&backup.bucket, backup.prefix.literal_start()));
+        let (same, other): (Vec<_>, Vec<_>) =
+            of_backup.into_iter().partition(|(bucket, _)| bucket.name == self.bucket.name);
+        let own: Vec<&str> = own.into_iter().chain(same.into_iter().map(|(_, start)| start)).collect();
+        sweep::distinct(&own).into_iter().map(|start| (&self.bucket, start)).chain(other).collect()
     }
 
     fn sum(&self) -> Sum {
         if self.crc32.load(Ordering::Relaxed) { Sum::Crc32 } else { Sum::Crc64Nvme }
     }
 
-    /// Refuses a bucket that is not this destination's.
-    fn own(&self, bucket: &str) -> Result<(), DeliveryError> {
-        if bucket == self.settings.bucket {
-            return Ok(());
-        }
-        let cause = format!("an output in bucket {bucket:?}, which is not this destination's");
-        Err(DeliveryError::Halt { cause })
+    /// Refuses outputs of which one lies elsewhere, before anything is asked of any.
+    fn known_buckets(&self, outputs: &[Output]) -> Result<(), DeliveryError> {
+        outputs.iter().try_for_each(|output| self.bucket_of(&output.bucket).map(drop))
+    }
+
+    /// The bucket of this name; refused if it is neither this destination's own nor its backup's.
+    fn bucket_of(&self, name: &str) -> Result<&Bucket, DeliveryError> {
+        let known = [Some(&self.bucket), self.backup.as_ref().map(|backup| &backup.bucket)];
+        known.into_iter().flatten().find(|bucket| bucket.name == name).ok_or_else(|| DeliveryError::Halt {
+            cause: format!("an output in bucket {name:?}, which is not this destination's"),
+        })
     }
 }
 
@@ -186,7 +222,11 @@ impl Destination for S3 {
     }
 
     async fn probe(&self) -> Result<(), DeliveryError> {
-        requests::probe(&self.client, &self.settings.bucket).await
+        requests::probe(&self.bucket).await?;
+        match &self.backup {
+            Some(backup) if backup.bucket.name != self.bucket.name => requests::probe(&backup.bucket).await,
+            _ => Ok(()),
+        }
     }
 
     async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
@@ -210,7 +250,7 @@ impl Destination for S3 {
     }
 
     async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError> {
-        requests::put_json(&self.client, &self.settings.bucket, &format!("{INCIDENTS}{cid}.json"), body).await
+        requests::put_json(&self.bucket, &format!("{INCIDENTS}{cid}.json"), body).await
     }
 }
 

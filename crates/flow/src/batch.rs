@@ -59,6 +59,11 @@ impl Batch {
         self.shards.iter().flat_map(|shard| &shard.chunks).flat_map(|chunk| &chunk.rejected)
     }
 
+    /// Records that its commit covers: those to be delivered, and those that a transform rejected.
+    pub fn covered(&self) -> u64 {
+        (self.records().count() + self.rejected().count()) as u64
+    }
+
     /// Every user record as it was read, if that was kept: for a backup of all.
     pub fn originals(&self) -> impl Iterator<Item = &Record> {
         self.shards.iter().flat_map(|shard| &shard.chunks).flat_map(|chunk| chunk.originals.iter())
@@ -69,7 +74,7 @@ impl Batch {
         self.shards.iter().map(|shard| shard.range.clone()).collect()
     }
 
-    /// The arrival of the oldest record: the instant that `!{timestamp:...}` in a prefix shows.
+    /// The arrival of the oldest record to be delivered.
     pub fn oldest_arrival(&self) -> Option<Millis> {
         self.records().map(|record| record.arrival).min()
     }

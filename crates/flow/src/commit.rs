@@ -135,7 +135,10 @@ pub enum CommitError {
 /// The lease table and the commit table.
 #[async_trait]
 pub trait CommitLog: Send + Sync + 'static {
-    /// Sends the transaction once.
+    /// Writes down what of a receipt does not fit into its own item: before the commit, which names it. Writing it again
+    /// changes nothing; without the commit nobody ever reads it.
+    async fn prepare(&self, receipt: &Receipt) -> Result<(), CommitError>;
+    /// Sends the transaction once. What [`prepare`](Self::prepare) has to write has been written.
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError>;
     /// Sets the receipt DONE (with its expiry) IF it is COMMITTED. Refused means that it is not.
     async fn done(&self, cid: CommitId) -> Result<(), CommitError>;

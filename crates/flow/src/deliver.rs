@@ -46,6 +46,8 @@ pub struct Staged {
     pub rejected: Vec<RejectedRecord>,
     /// Date header of the answer that opened the first upload.
     pub created_at: Option<Millis>,
+    /// The first `-<n>` that no object of the commit has, or would have had: further ones begin there.
+    pub next_ordinal: u32,
 }
 
 /// What publishing found.

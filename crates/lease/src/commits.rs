@@ -14,19 +14,20 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    CancellationReason, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use standpipe_flow::hash::hash64;
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
-    Adopt, Clock, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Receipt, ReceiptState,
+    Adopt, Clock, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Output, Receipt, ReceiptState,
 };
 
 use crate::admin::{self, Spec};
 use crate::client::{Dynamo, classify};
 use crate::expression::{self, Expression};
-use crate::kcl::{self, number, text};
-use crate::receipts::{self, name};
+use crate::kcl::{self, Item, number, text};
+use crate::receipts::pages::{self, Paged};
+use crate::receipts::{self, OnPages, name};
 use crate::table::{LeaseTable, Rows, TableError, row_of};
 
 /// How long a receipt that no longer matters is kept.
@@ -205,8 +206,66 @@ pub fn fingerprint(arn: &str) -> u32 {
     (hash ^ (hash >> 20) ^ (hash >> 40)) as u32 & 0xF_FFFF
 }
 
+/// Outputs of a receipt that stand beside it.
+impl CommitTable {
+    /// One page, consistently.
+    async fn page_of(&self, cid: CommitId, page: u64) -> Result<Option<Vec<u8>>, CommitError> {
+        let request = self.dynamo.quick.get_item().table_name(&self.table).consistent_read(true);
+        let request = request.key(name::CID, pages::key(cid, page));
+        let output = request.send().await.map_err(|error| classify(&error))?;
+        Ok(output.item.and_then(|item| pages::body(&item.into_iter().collect())))
+    }
+
+    /// The outputs that a receipt names. They outlive every receipt that is COMMITTED; of others they may have expired.
+    async fn outputs(&self, receipt: &Receipt, on_pages: OnPages) -> Result<Vec<Output>, CommitError> {
+        let unreadable = |cause: String| CommitError::Unreadable { cause: format!("receipt {}: {cause}", receipt.cid) };
+        let mut paged = Paged { pages: Vec::new() };
+        for page in 0..on_pages.pages {
+            match self.page_of(receipt.cid, page).await? {
+                Some(body) => paged.pages.push(body),
+                None if receipt.state == ReceiptState::Committed => {
+                    return Err(unreadable(format!("page {page} is missing")));
+                }
+                None => return Ok(Vec::new()),
+            }
+        }
+        if paged.hash() != on_pages.hash {
+            return Err(unreadable("its pages are not those that were written".to_owned()));
+        }
+        paged.outputs().map_err(unreadable)
+    }
+
+    /// The pages of a receipt that is DONE expire with it. What is not told so expires later.
+    async fn expire_pages(&self, cid: CommitId, pages: u64) {
+        for page in 0..pages {
+            let request = self.dynamo.quick.update_item().table_name(&self.table).key(name::CID, pages::key(cid, page));
+            let request = request
+                .condition_expression("attribute_exists(#cid)")
+                .update_expression("SET #expires = :expires")
+                .expression_attribute_names("#cid", name::CID)
+                .expression_attribute_names("#expires", name::EXPIRES_AT)
+                .expression_attribute_values(":expires", number(self.expires_at()));
+            if let Err(error) = request.send().await.map_err(|error| classify(&error)) {
+                tracing::debug!(cid = %cid, page, %error, "a page keeps its first expiry");
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl CommitLog for CommitTable {
+    async fn prepare(&self, receipt: &Receipt) -> Result<(), CommitError> {
+        let Some(paged) = Paged::of(&receipt.outputs) else { return Ok(()) };
+        let created_at = receipt.created_at.map(|at| at.0 / 1000);
+        for (page, body) in (0..).zip(&paged.pages) {
+            let item = pages::item(receipt.cid, page, body, created_at);
+            let request = self.dynamo.quick.put_item().table_name(&self.table);
+            let request = request.set_item(Some(item.into_iter().collect()));
+            request.send().await.map_err(|error| classify(&error))?;
+        }
+        Ok(())
+    }
+
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
         let cid = commit.receipt.cid;
         let put = Put::builder()
@@ -231,8 +290,15 @@ impl CommitLog for CommitTable {
             .condition_expression(condition)
             .set_update_expression(update)
             .set_expression_attribute_names(Some(names.into_iter().collect()))
-            .set_expression_attribute_values(Some(values.into_iter().collect()));
-        request.send().await.map(|_| ()).map_err(|error| classify(&error))
+            .set_expression_attribute_values(Some(values.into_iter().collect()))
+            .return_values(ReturnValue::AllNew);
+        let done = request.send().await.map_err(|error| classify(&error))?;
+        // It is done, whatever is answered to what follows.
+        let item: Item = done.attributes.unwrap_or_default().into_iter().collect();
+        if let Ok((_, Some(on_pages))) = receipts::decode(&item) {
+            self.expire_pages(cid, on_pages.pages).await;
+        }
+        Ok(())
     }
 
     async fn receipt(&self, cid: CommitId) -> Result<Option<Receipt>, CommitError> {
@@ -240,8 +306,12 @@ impl CommitLog for CommitTable {
         let request = request.key(name::CID, text(cid.to_string()));
         let output = request.send().await.map_err(|error| classify(&error))?;
         let Some(item) = output.item else { return Ok(None) };
-        let receipt = receipts::decode(&item.into_iter().collect());
-        receipt.map(Some).map_err(|error| CommitError::Unreadable { cause: error.to_string() })
+        let decoded = receipts::decode(&item.into_iter().collect());
+        let (mut receipt, on_pages) = decoded.map_err(|error| CommitError::Unreadable { cause: error.to_string() })?;
+        if let Some(on_pages) = on_pages {
+            receipt.outputs = self.outputs(&receipt, on_pages).await?;
+        }
+        Ok(Some(receipt))
     }
 
     async fn finalize(&self, finalize: &Finalize) -> Result<(), CommitError> {

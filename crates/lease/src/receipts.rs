@@ -1,7 +1,10 @@
 //! `-> commit`: a receipt as an item of the commit table (`docs/decisions/commit-protocol.md` 1).
 //!
-//! The key `cid` is the ULID's 26 letters. I10: immutable but for `state` and `expiresAt`, which is no part of a
+//! The key `cid` is the ULID's 26 letters. The outputs stand in the item as long as they are few, otherwise on pages beside
+//! it ([`pages`]). I10: immutable but for `state` and `expiresAt`, which is no part of a
 //! [`Receipt`]: it is written only with DONE and RETRACTED.
+
+pub(crate) mod pages;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use standpipe_flow::{
@@ -10,6 +13,7 @@ use standpipe_flow::{
 };
 
 use crate::kcl::{Fields, Item, RowError, bytes, number, text};
+use pages::Paged;
 
 /// Attribute names of a receipt.
 pub(crate) mod name {
@@ -25,6 +29,8 @@ pub(crate) mod name {
     pub(super) const RECORDS: &str = "records";
     pub(super) const BYTES: &str = "bytes";
     pub(super) const CREATED_AT: &str = "createdAt";
+    pub(super) const PAGES: &str = "pages";
+    pub(super) const PAGES_HASH: &str = "pagesHash";
 
     pub(super) const LEASE: &str = "lease";
     pub(super) const FROM: &str = "from";
@@ -55,7 +61,7 @@ pub(crate) fn state_word(state: ReceiptState) -> &'static str {
     }
 }
 
-/// Writes a receipt.
+/// Writes a receipt; its outputs are named only, if they are on pages.
 pub(crate) fn encode(receipt: &Receipt) -> Item {
     let mut item = Item::new();
     let mut put = |attribute: &str, value: AttributeValue| item.insert(attribute.to_owned(), value);
@@ -63,7 +69,13 @@ pub(crate) fn encode(receipt: &Receipt) -> Item {
     put(name::STATE, text(state_word(receipt.state)));
     put(name::DESTINATION, text(receipt.destination.as_str()));
     put(name::SHARDS, AttributeValue::L(receipt.shards.iter().map(encode_shard).collect()));
-    put(name::OUTPUTS, AttributeValue::L(receipt.outputs.iter().map(encode_output).collect()));
+    match Paged::of(&receipt.outputs) {
+        None => drop(put(name::OUTPUTS, AttributeValue::L(receipt.outputs.iter().map(encode_output).collect()))),
+        Some(paged) => {
+            put(name::PAGES, number(paged.pages.len() as u64));
+            put(name::PAGES_HASH, bytes(&paged.hash()));
+        }
+    }
     put(name::CONFIG, text(&receipt.config));
     put(name::WORKER, text(receipt.worker.as_str()));
     put(name::VERSION, text(&receipt.version));
@@ -120,8 +132,18 @@ fn encode_output(output: &Output) -> AttributeValue {
     AttributeValue::M(map.into_iter().collect())
 }
 
-/// Reads a receipt. Errors name the attribute; the commit is then neither there nor absent: hands off.
-pub(crate) fn decode(item: &Item) -> Result<Receipt, RowError> {
+/// Where the outputs of a receipt are that are not in its item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OnPages {
+    /// How many.
+    pub(crate) pages: u64,
+    /// Of all of them together.
+    pub(crate) hash: [u8; 16],
+}
+
+/// Reads a receipt; without outputs, if they are on pages. Errors name the attribute; the commit is then neither there
+/// nor absent: hands off.
+pub(crate) fn decode(item: &Item) -> Result<(Receipt, Option<OnPages>), RowError> {
     let mut fields = Fields::of("", String::new(), item);
     let key = fields.need(name::CID, fields.text(name::CID)?)?;
     fields.key = key;
@@ -131,19 +153,27 @@ pub(crate) fn decode(item: &Item) -> Result<Receipt, RowError> {
         "RETRACTED" => ReceiptState::Retracted,
         _ => return Err(fields.malformed(name::STATE, "COMMITTED, DONE or RETRACTED")),
     };
-    Ok(Receipt {
+    let on_pages = match fields.number(name::PAGES)? {
+        None => None,
+        Some(pages) => Some(OnPages { pages, hash: fields.need(name::PAGES_HASH, fields.bytes16(name::PAGES_HASH)?)? }),
+    };
+    let receipt = Receipt {
         cid: CommitId::parse(key).ok_or_else(|| fields.malformed(name::CID, "a ULID"))?,
         state,
         destination: DestinationId::new(need_text(&fields, name::DESTINATION)?),
         shards: decode_list(&fields, name::SHARDS, decode_shard)?,
-        outputs: decode_list(&fields, name::OUTPUTS, decode_output)?,
+        outputs: match on_pages {
+            None => decode_list(&fields, name::OUTPUTS, decode_output)?,
+            Some(_) => Vec::new(),
+        },
         config: need_text(&fields, name::CONFIG)?.to_owned(),
         worker: WorkerId::new(need_text(&fields, name::WORKER)?),
         version: need_text(&fields, name::VERSION)?.to_owned(),
         records: need_number(&fields, name::RECORDS)?,
         bytes: need_number(&fields, name::BYTES)?,
         created_at: fields.number(name::CREATED_AT)?.map(Millis),
-    })
+    };
+    Ok((receipt, on_pages))
 }
 
 fn need_text<'a>(fields: &Fields<'a>, attribute: &str) -> Result<&'a str, RowError> {

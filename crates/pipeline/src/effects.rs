@@ -98,10 +98,7 @@ impl Context {
         loop {
             let error = match self.stage_once(cid, &batch).await {
                 Ok(staged) => {
-                    return Event::Staged {
-                        cid,
-                        staged: Box::new(StagedBatch { staged, records: batch.records().count() as u64 }),
-                    };
+                    return Event::Staged { cid, staged: Box::new(StagedBatch { staged, records: batch.covered() }) };
                 }
                 Err(error) => error,
             };
@@ -133,11 +130,12 @@ impl Context {
             },
             Err(error) => return Err(error),
         };
-        let first = staged.outputs.len() as u32;
+        let unfit = std::mem::take(&mut staged.rejected);
+        let rejected = || batch.rejected().chain(&unfit);
         // One at a time, over all batches of the destination: an error object is built, staged and forgotten before the
         // next is built.
-        let turn = if staged.rejected.is_empty() { None } else { self.error_turn.acquire().await.ok() };
-        for object in failed::error_objects(batch, &staged.rejected, self.clock.wall(), first) {
+        let turn = if rejected().next().is_none() { None } else { self.error_turn.acquire().await.ok() };
+        for object in failed::error_objects(batch, rejected(), self.clock.wall(), staged.next_ordinal) {
             match self.destination.stage_extra(cid, &object).await {
                 Ok((output, created_at)) => {
                     staged.outputs.push(output);
@@ -150,22 +148,34 @@ impl Context {
             }
         }
         drop(turn);
-        for record in &staged.rejected {
+        for record in rejected() {
             self.metrics.error_records.get_or_create(&self.at.why(record.output_type)).inc();
         }
         Ok(staged)
     }
 
-    /// Sends the transaction: again at once on a conflict, later when throttled; not after a lease's deadline.
-    /// `sent`: whether a copy may be on its way already.
+    /// Sends the transaction, after what its receipt names: again at once on a conflict, later when throttled; not after
+    /// a lease's deadline. `sent`: whether a copy may be on its way already.
     pub(crate) async fn commit(self, run: u64, commit: Commit, made_at: Duration, mut sent: bool) -> Event {
         let cid = commit.receipt.cid;
         let mut pauses = self.short_pauses();
         let mut blocked = Blocked::new(&self);
+        let mut prepared = sent;
         let answer = loop {
             let young = self.clock.elapsed().saturating_sub(made_at) < BATCH_AGE_MAX;
             if !young || !self.in_time(commit.shards.iter().map(|shard| &shard.fence)) {
                 break Answer::CommitExpired { sent };
+            }
+            if !prepared {
+                match self.log.prepare(&commit.receipt).await {
+                    Ok(()) => prepared = true,
+                    Err(error) => {
+                        self.count("prepare");
+                        blocked.note("prepare", &error);
+                        pauses.pause(None).await;
+                    }
+                }
+                continue;
             }
             // From here on a copy may arrive, whatever is answered.
             sent = true;

@@ -1,7 +1,7 @@
 //! Records that cannot be delivered: they become lines of an error object in Firehose's shape, which is an output of the
 //! same commit as the batch they were read in. So error records, too, are there exactly once.
 //!
-//! Never here: deciding that a record is bad (encoders and destinations do).
+//! Never here: deciding that a record is bad (transforms, encoders and destinations do).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use standpipe_flow::{Batch, Millis, Output, OutputKind, Receipt, RejectedRecord}
 /// hold all of a commit (`docs/decisions/receipt-size.md`). The largest record makes one of 14 MiB more.
 pub(crate) const OBJECT_BYTES: usize = 16 << 20;
 
-/// Error objects for what was rejected, at least one an `error-output-type`, built one by one; `-<n>` begins after the
+/// Error objects for what transforms and the destination rejected, at least one an `error-output-type`, built one by one; `-<n>` begins after the
 /// data objects.
 pub fn error_objects<'a>(
     batch: &'a Batch,
-    rejected: &'a [RejectedRecord],
+    rejected: impl IntoIterator<Item = &'a RejectedRecord>,
     ended: Millis,
     first: u32,
 ) -> impl Iterator<Item = ExtraObject> + 'a {

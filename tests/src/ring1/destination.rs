@@ -126,7 +126,8 @@ impl Destination for ScriptedDestination {
             }
             return Err(retry("UploadPart failed"));
         }
-        Ok(Staged { outputs, rejected, created_at: Some(batch.cut_at) })
+        let next_ordinal = outputs.len() as u32;
+        Ok(Staged { outputs, rejected, created_at: Some(batch.cut_at), next_ordinal })
     }
 
     async fn stage_extra(

@@ -8,15 +8,18 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use standpipe_flow::{Checksum, DeliveryError, Millis, Output, Published, Receipt};
 
 use super::requests::{self, NotCompleted, PartSums};
 use super::{LostObject, S3};
 
 /// Requests under way at once for one receipt.
-const AT_ONCE_MAX: usize = 16;
+const AT_ONCE_MAX: usize = 32;
+/// Tries of one output of a receipt that has several.
+const TRIES: u32 = 4;
 /// How long after the commit a missing object may be taken for read and deleted.
 const ASSUMED_FOR: Duration = Duration::from_secs(24 * 3600);
 
@@ -27,21 +30,30 @@ enum Found {
 }
 
 /// Publishes every output. All are tried, whatever becomes of one; of several errors the one for a human is reported.
+/// Those of many that fail for the moment are tried again by themselves: to ask for all again would never end.
 pub(super) async fn receipt(s3: &S3, receipt: &Receipt) -> Result<Published, DeliveryError> {
-    for output in &receipt.outputs {
-        s3.own(&output.bucket)?;
-    }
-    let mut gone = Vec::new();
-    let mut published = false;
-    let mut failed = None;
-    for outputs in receipt.outputs.chunks(AT_ONCE_MAX) {
-        let found = join_all(outputs.iter().map(|output| publish(s3, receipt, output))).await;
-        for (output, found) in outputs.iter().zip(found) {
+    s3.known_buckets(&receipt.outputs)?;
+    let mut left: Vec<&Output> = receipt.outputs.iter().collect();
+    let (mut gone, mut published, mut failed) = (Vec::new(), false, None);
+    for tried in 1..=if left.len() > 1 { TRIES } else { 1 } {
+        if tried > 1 {
+            tokio::time::sleep(s3.pause(tried).max(pause_of(failed.take()))).await;
+        }
+        let trying = std::mem::take(&mut left);
+        let found = stream::iter(0..trying.len()).map(|n| tried_with(s3, receipt, trying[n]));
+        let mut found = std::pin::pin!(found.buffered(AT_ONCE_MAX));
+        while let Some((output, found)) = found.next().await {
             match found {
                 Ok(Found::Visible) => published = true,
                 Ok(Found::Gone) => gone.push(output.clone()),
-                Err(error) => failed = Some(graver(failed, error)),
+                Err(error) => {
+                    left.push(output);
+                    failed = Some(graver(failed, error));
+                }
             }
+        }
+        if left.is_empty() || matches!(failed, Some(DeliveryError::Halt { .. })) {
+            break;
         }
     }
     match failed {
@@ -51,25 +63,36 @@ pub(super) async fn receipt(s3: &S3, receipt: &Receipt) -> Result<Published, Del
     }
 }
 
+async fn tried_with<'a>(s3: &S3, receipt: &Receipt, output: &'a Output) -> (&'a Output, Result<Found, DeliveryError>) {
+    (output, publish(s3, receipt, output).await)
+}
+
+/// What a busy server has asked for.
+fn pause_of(error: Option<DeliveryError>) -> Duration {
+    match error {
+        Some(DeliveryError::Retry { after: Some(after), .. }) => after,
+        _ => Duration::ZERO,
+    }
+}
+
 /// Aborts every upload; one that is not there is fine.
 pub(super) async fn discard(s3: &S3, dead: &[Output]) -> Result<(), DeliveryError> {
-    for output in dead {
-        s3.own(&output.bucket)?;
-    }
+    s3.known_buckets(dead)?;
+    let abort = |output: Output| async move {
+        requests::abort(s3.bucket_of(&output.bucket)?, &output.key, &output.upload_id).await
+    };
     let mut failed = None;
-    for outputs in dead.chunks(AT_ONCE_MAX) {
-        let abort = |output: &'_ Output| {
-            let Output { bucket, key, upload_id, .. } = output.clone();
-            async move { requests::abort(&s3.client, &bucket, &key, &upload_id).await }
-        };
-        for error in join_all(outputs.iter().map(abort)).await.into_iter().filter_map(Result::err) {
+    let mut aborted = std::pin::pin!(stream::iter(dead.to_vec()).map(abort).buffered(AT_ONCE_MAX));
+    while let Some(aborted) = aborted.next().await {
+        if let Err(error) = aborted {
             failed = Some(graver(failed, error));
         }
     }
     failed.map_or(Ok(()), Err)
 }
 
-fn graver(before: Option<DeliveryError>, error: DeliveryError) -> DeliveryError {
+/// Of two errors the one for a human.
+pub(super) fn graver(before: Option<DeliveryError>, error: DeliveryError) -> DeliveryError {
     match before {
         Some(halt @ DeliveryError::Halt { .. }) => halt,
         _ => error,
@@ -77,11 +100,12 @@ fn graver(before: Option<DeliveryError>, error: DeliveryError) -> DeliveryError 
 }
 
 async fn publish(s3: &S3, receipt: &Receipt, output: &Output) -> Result<Found, DeliveryError> {
-    match complete(s3, output).await {
+    let client = &s3.bucket_of(&output.bucket)?.client;
+    match complete(s3, client, output).await {
         Ok(()) => Ok(Found::Visible),
-        Err(NotCompleted::NoUpload) => look_for(s3, receipt, output).await,
+        Err(NotCompleted::NoUpload) => look_for(s3, client, receipt, output).await,
         // The object itself is the proof that the answer is not.
-        Err(NotCompleted::Unproven(error)) => match requests::head(&s3.client, output).await? {
+        Err(NotCompleted::Unproven(error)) => match requests::head(client, output).await? {
             (Some(object), _) if matches(&object, output) => Ok(Found::Visible),
             _ => Err(error),
         },
@@ -94,29 +118,29 @@ async fn publish(s3: &S3, receipt: &Receipt, output: &Output) -> Result<Found, D
 
 /// Completes an upload as this server wants it. A refusal for want of the parts' sums has changed nothing, so that asking
 /// with them is no repetition.
-async fn complete(s3: &S3, output: &Output) -> Result<(), NotCompleted> {
+async fn complete(s3: &S3, client: &Client, output: &Output) -> Result<(), NotCompleted> {
     let sums = match (&output.parts[..], &output.checksum) {
         ([part], Checksum::Crc64Nvme(sum) | Checksum::Crc32(sum)) => PartSums::from([(part.number, sum.clone())]),
         (_, Checksum::Crc64Nvme(_)) if !s3.part_sums.load(Ordering::Relaxed) => {
-            match requests::complete(&s3.client, output, &PartSums::new()).await {
+            match requests::complete(client, output, &PartSums::new()).await {
                 Err(NotCompleted::WithoutSums) => s3.part_sums.store(true, Ordering::Relaxed),
                 completed => return completed,
             }
-            list_sums(s3, output).await?
+            list_sums(client, output).await?
         }
-        _ => list_sums(s3, output).await?,
+        _ => list_sums(client, output).await?,
     };
-    requests::complete(&s3.client, output, &sums).await
+    requests::complete(client, output, &sums).await
 }
 
-async fn list_sums(s3: &S3, output: &Output) -> Result<PartSums, NotCompleted> {
-    requests::part_sums(&s3.client, output).await.map_err(NotCompleted::Failed)
+async fn list_sums(client: &Client, output: &Output) -> Result<PartSums, NotCompleted> {
+    requests::part_sums(client, output).await.map_err(NotCompleted::Failed)
 }
 
 /// The upload is not there: whether its object is, or was.
-async fn look_for(s3: &S3, receipt: &Receipt, output: &Output) -> Result<Found, DeliveryError> {
-    let (object, now) = requests::head(&s3.client, output).await?;
-    if object.is_some_and(|object| matches(&object, output)) || requests::had_version(&s3.client, output).await? {
+async fn look_for(s3: &S3, client: &Client, receipt: &Receipt, output: &Output) -> Result<Found, DeliveryError> {
+    let (object, now) = requests::head(client, output).await?;
+    if object.is_some_and(|object| matches(&object, output)) || requests::had_version(client, output).await? {
         return Ok(Found::Visible);
     }
     let assumed = s3.settings.lost_object == LostObject::AssumePublished && recent(receipt.created_at, now);

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
 use aws_sdk_s3::config::{
     ConfigBag, Intercept, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
     StalledStreamProtectionConfig,
@@ -56,13 +58,42 @@ pub(super) fn unsigned_payload(config: &aws_types::SdkConfig) -> bool {
     endpoint(config).is_none_or(|url| url.starts_with("https://"))
 }
 
+/// A bucket, and the client that speaks of it.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    pub(super) name: String,
+    pub(super) client: Client,
+    /// SSE-KMS with this key.
+    pub(super) kms: Option<String>,
+}
+
+/// Names the account that must own the bucket in every request: S3 refuses those to a bucket of another's.
+#[derive(Debug)]
+struct ExpectedOwner(String);
+
+impl Intercept for ExpectedOwner {
+    fn name(&self) -> &'static str {
+        "ExpectedOwner"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context.request_mut().headers_mut().insert("x-amz-expected-bucket-owner", self.0.clone());
+        Ok(())
+    }
+}
+
 /// A client for this use: no retries, explicit timeouts, checksums only where we give them; path style where the endpoint
 /// is not AWS's own, because such servers seldom have a name for every bucket.
-pub(super) fn client(config: &aws_types::SdkConfig) -> Client {
+pub(super) fn client(config: &aws_types::SdkConfig, expected_owner: Option<&str>) -> Client {
     let path_style = endpoint(config).is_some();
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(SMALL_TIMEOUT).build();
-    let config = aws_sdk_s3::config::Builder::from(config)
+    let mut config = aws_sdk_s3::config::Builder::from(config)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
         .force_path_style(path_style)
@@ -70,9 +101,11 @@ pub(super) fn client(config: &aws_types::SdkConfig) -> Client {
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         // The timeouts above bound a stalled request; a second clock would only blame a busy process.
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .build();
-    Client::from_conf(config)
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(owner) = expected_owner {
+        config = config.interceptor(ExpectedOwner(owner.to_owned()));
+    }
+    Client::from_conf(config.build())
 }
 
 fn lasting_at_most(timeout: Duration) -> aws_sdk_s3::config::Builder {
@@ -115,10 +148,9 @@ fn millis(time: &DateTime) -> Option<Millis> {
 /// Everything about an object that is said when its upload is opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewObject<'a> {
-    pub(super) bucket: &'a str,
+    pub(super) bucket: &'a Bucket,
     pub(super) key: &'a str,
     pub(super) content_encoding: Option<&'static str>,
-    pub(super) kms: Option<&'a str>,
     /// [`unsigned_payload`].
     pub(super) unsigned: bool,
 }
@@ -132,16 +164,19 @@ pub(super) struct Opened {
 }
 
 /// CreateMultipartUpload. `Err(None)` means that the server does not know the sum.
-pub(super) async fn open(client: &Client, object: NewObject<'_>, sum: Sum) -> Result<Opened, Option<DeliveryError>> {
+pub(super) async fn open(object: NewObject<'_>, sum: Sum) -> Result<Opened, Option<DeliveryError>> {
     let date = DateHeader::default();
-    let sent = client
+    let kms = object.bucket.kms.as_ref();
+    let sent = object
+        .bucket
+        .client
         .create_multipart_upload()
-        .bucket(object.bucket)
+        .bucket(&object.bucket.name)
         .key(object.key)
         .content_type("application/octet-stream")
         .set_content_encoding(object.content_encoding.map(str::to_owned))
-        .set_server_side_encryption(object.kms.map(|_| ServerSideEncryption::AwsKms))
-        .set_ssekms_key_id(object.kms.map(str::to_owned))
+        .set_server_side_encryption(kms.map(|_| ServerSideEncryption::AwsKms))
+        .set_ssekms_key_id(kms.cloned())
         .checksum_algorithm(sum.name())
         .set_checksum_type((sum == Sum::Crc64Nvme).then_some(ChecksumType::FullObject))
         .customize()
@@ -185,15 +220,16 @@ pub(super) struct NewPart {
 
 /// UploadPart.
 pub(super) async fn upload_part(
-    client: &Client,
     object: NewObject<'_>,
     opened: &Opened,
     part: NewPart,
 ) -> Result<standpipe_flow::Part, DeliveryError> {
     let seconds = part.bytes.len() as u64 / SLOWEST_BYTES_PER_SECOND;
-    let request = client
+    let bucket = object.bucket;
+    let request = bucket
+        .client
         .upload_part()
-        .bucket(object.bucket)
+        .bucket(&bucket.name)
         .key(object.key)
         .upload_id(&opened.upload_id)
         .part_number(part_number(part.number))
@@ -315,8 +351,8 @@ pub(super) async fn part_sums(client: &Client, output: &Output) -> Result<PartSu
 }
 
 /// PutObject of a small JSON document.
-pub(super) async fn put_json(client: &Client, bucket: &str, key: &str, body: Bytes) -> Result<(), DeliveryError> {
-    let request = client.put_object().bucket(bucket).key(key).content_type("application/json");
+pub(super) async fn put_json(bucket: &Bucket, key: &str, body: Bytes) -> Result<(), DeliveryError> {
+    let request = bucket.client.put_object().bucket(&bucket.name).key(key).content_type("application/json");
     match request.body(ByteStream::from(body)).send().await {
         Ok(_) => Ok(()),
         Err(error) => Err(classify("PutObject", &error)),
@@ -324,8 +360,8 @@ pub(super) async fn put_json(client: &Client, bucket: &str, key: &str, body: Byt
 }
 
 /// AbortMultipartUpload. An upload that is not there is as good as aborted.
-pub(super) async fn abort(client: &Client, bucket: &str, key: &str, upload_id: &str) -> Result<(), DeliveryError> {
-    match client.abort_multipart_upload().bucket(bucket).key(key).upload_id(upload_id).send().await {
+pub(super) async fn abort(bucket: &Bucket, key: &str, upload_id: &str) -> Result<(), DeliveryError> {
+    match bucket.client.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(upload_id).send().await {
         Ok(_) => Ok(()),
         Err(error) if answered(&error, "NoSuchUpload") => Ok(()),
         Err(error) => Err(classify("AbortMultipartUpload", &error)),
@@ -366,12 +402,16 @@ pub(super) async fn had_version(client: &Client, output: &Output) -> Result<bool
 }
 
 /// HeadBucket, and the listing that the sweeper needs.
-pub(super) async fn probe(client: &Client, bucket: &str) -> Result<(), DeliveryError> {
-    client.head_bucket().bucket(bucket).send().await.map_err(|error| classify("HeadBucket", &error))?;
-    match client.list_multipart_uploads().bucket(bucket).max_uploads(1).send().await {
+pub(super) async fn probe(bucket: &Bucket) -> Result<(), DeliveryError> {
+    let Bucket { client, name, .. } = bucket;
+    client.head_bucket().bucket(name).send().await.map_err(|error| classify("HeadBucket", &error))?;
+    match client.list_multipart_uploads().bucket(name).max_uploads(1).send().await {
         Ok(_) => Ok(()),
         Err(error) if unsupported(&error) => {
-            tracing::warn!(bucket, "the server lists no uploads: those of crashed workers stay until its own rule");
+            tracing::warn!(
+                bucket = name,
+                "the server lists no uploads: those of crashed workers stay until its own rule"
+            );
             Ok(())
         }
         Err(error) => Err(classify("ListMultipartUploads", &error)),
@@ -380,15 +420,15 @@ pub(super) async fn probe(client: &Client, bucket: &str) -> Result<(), DeliveryE
 
 /// One page of ListMultipartUploads under `prefix`: the uploads that are ours by form, and the place after it.
 pub(super) async fn list_uploads(
-    client: &Client,
-    bucket: &str,
+    bucket: &Bucket,
     prefix: &str,
     page: &Page,
 ) -> Result<(Vec<OpenUpload>, Option<Page>), DeliveryError> {
     let date = DateHeader::default();
-    let request = client
+    let request = bucket
+        .client
         .list_multipart_uploads()
-        .bucket(bucket)
+        .bucket(&bucket.name)
         .prefix(prefix)
         .max_uploads(PAGE_UPLOADS)
         .set_key_marker(page.key_marker.clone())
@@ -399,7 +439,7 @@ pub(super) async fn list_uploads(
     let ours = answer.uploads().iter().filter_map(|upload| {
         let key = upload.key()?;
         Some(OpenUpload {
-            bucket: bucket.to_owned(),
+            bucket: bucket.name.clone(),
             key: key.to_owned(),
             upload_id: upload.upload_id()?.to_owned(),
             cid: object_key::cid_of(key)?,
@@ -410,7 +450,7 @@ pub(super) async fn list_uploads(
     let uploads = ours.collect();
     let truncated = answer.is_truncated == Some(true) && answer.next_key_marker.is_some();
     let next = truncated.then(|| Page {
-        prefix: page.prefix,
+        place: page.place,
         key_marker: answer.next_key_marker.clone(),
         upload_id_marker: answer.next_upload_id_marker.clone(),
     });

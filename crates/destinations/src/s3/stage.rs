@@ -1,79 +1,154 @@
-//! `batch -> stage`: records are encoded, parts go up while the next are being encoded, the upload is left open.
+//! `batch -> stage`: records are encoded, parts go up while the next are being encoded, the uploads are left open.
 //!
-//! Encoding runs through the `Offload` seam, in jobs of a few MiB of records each, so that a job never waits and runs as
-//! well inline. At most four parts are in memory: one in the making, one waiting, two on their way. The upload is opened
-//! when its first part is there: a batch of which nothing can be encoded opens none.
-//! Whatever fails, the upload that was opened is aborted: its maker may, until its commit was first sent.
-//! Never: a task of its own; a dropped call stops at once and leaves only an open upload.
+//! One object for each partition, and one for the backup. Encoding runs through the `Offload` seam, in jobs of a few MiB of
+//! records each, so that a job never waits and runs as well inline. A large object is made alone; of small ones as many are
+//! under way as have 16 MiB of records together, so that thousands do not wait for one another.
+//! Whatever fails, the uploads that were opened are aborted: their maker may, until its commit was first sent. Of a batch
+//! of many objects one is tried again by itself: a chance of failure that does not harm one object would else let no batch
+//! of thousands through.
+//! Never: a task of its own; a dropped call stops at once and leaves only open uploads.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use crc_fast::Digest;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
-use standpipe_convert::{Encode, EncodeError, PART_BYTES};
+use futures_util::{StreamExt, stream};
+use standpipe_convert::{Encode, EncodeError, Format};
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::offload::Offload;
-use standpipe_flow::{
-    Batch, BatchShard, CommitId, DeliveryError, LeaseKey, Millis, Output, OutputKind, Part, Record, RejectedRecord,
-    Staged,
-};
-use tokio::sync::{mpsc, oneshot};
+use standpipe_flow::{Batch, CommitId, DeliveryError, Millis, Output, OutputKind, RejectedRecord, Staged};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::S3;
-use super::checksum::Sum;
-use super::requests::{self, NewObject, NewPart, Opened};
-use crate::object_key::ObjectName;
+use super::objects::{self, Job, Object};
+use super::publish;
+use super::requests::NewObject;
+use super::upload::Upload;
+use crate::object_key::{ObjectName, Of};
 
-/// Record data of one encoding job: large enough that handing it over costs nothing, small enough to yield few parts.
-const JOB_BYTES: usize = 4 << 20;
-/// Records of one encoding job, for those with little data.
-const JOB_RECORDS: usize = 16 << 10;
-/// Parts on their way at once: one is sent while the other's answer is awaited.
-const UPLOADS_MAX: usize = 2;
+/// Objects of one batch under way at once.
+const OBJECTS_MAX: usize = 32;
+/// Record data of the objects under way, in units: a larger one is under way alone.
+const UNITS_MAX: u32 = 256;
+/// Bytes in a unit.
+const UNIT_BYTES: u64 = 64 << 10;
+/// Tries of one object of a batch that has several.
+const TRIES: u32 = 4;
 
-/// A part with its sum.
-struct SummedPart {
-    bytes: Bytes,
-    digest: Digest,
-}
-
-impl SummedPart {
-    fn new(sum: Sum, bytes: Bytes) -> Self {
-        Self { digest: sum.of(&bytes), bytes }
-    }
-}
-
-/// What became of the records of a batch.
-struct EncodedBatch {
+/// What became of the records of an object.
+struct EncodedRecords {
     records: u64,
     rejected: Vec<RejectedRecord>,
 }
 
-/// Stages the one data object of a batch.
+/// An object that is to be staged.
+struct Planned {
+    object: Object,
+    kind: OutputKind,
+    key: String,
+}
+
+/// What became of one.
+#[derive(Default)]
+struct StagedObject {
+    output: Option<(Output, Option<Millis>)>,
+    rejected: Vec<RejectedRecord>,
+}
+
+/// Stages the objects of a batch: all of them, or none that is left open.
 pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
-    let Some(oldest_arrival) = batch.oldest_arrival() else {
-        return Ok(Staged::default());
-    };
-    let prefix = s3.prefix.evaluate(oldest_arrival, "", s3.random.as_ref());
-    let name =
-        ObjectName { pipeline: &s3.settings.pipeline, cut_at: batch.cut_at, cid, ordinal: 0, extension: &s3.extension };
-    let key = name.key(&s3.prefix, prefix);
-    let object =
-        NewObject { content_encoding: s3.settings.format.content_encoding(s3.settings.compression), ..s3.object(&key) };
-    let mut upload = Upload::new(s3, object);
-    let staged = upload_batch(s3, &mut upload, batch).await;
-    match staged {
-        Ok(encoded) if encoded.records > 0 => {
-            let (output, created_at) = upload.output(OutputKind::Data, encoded.records)?;
-            Ok(Staged { outputs: vec![output], rejected: encoded.rejected, created_at })
+    let planned = plan(s3, cid, batch).await?;
+    let mut staged = Staged { next_ordinal: planned.len() as u32, ..Staged::default() };
+    let tries = if planned.len() > 1 { TRIES } else { 1 };
+    let (units, stop) = (Semaphore::new(UNITS_MAX as usize), AtomicBool::new(false));
+    let mut failed = None;
+    let objects = stream::iter(0..planned.len()).map(|n| try_object(s3, batch, &planned[n], (tries, &units, &stop)));
+    let mut objects = std::pin::pin!(objects.buffered(OBJECTS_MAX));
+    while let Some(object) = objects.next().await {
+        match object {
+            Ok(mut object) => {
+                staged.rejected.append(&mut object.rejected);
+                if let Some((output, created_at)) = object.output {
+                    staged.outputs.push(output);
+                    staged.created_at = staged.created_at.into_iter().chain(created_at).min();
+                }
+            }
+            // Those under way go on to their end, so that nothing of them is forgotten; no other begins.
+            Err(error) => {
+                stop.store(true, Ordering::Relaxed);
+                failed = Some(publish::graver(failed, error));
+            }
         }
-        Ok(encoded) => {
+    }
+    let Some(error) = failed else { return Ok(staged) };
+    if let Err(left) = publish::discard(s3, &staged.outputs).await {
+        tracing::warn!(cid = %cid, error = %left, "uploads are left open, the sweeper ends them");
+    }
+    Err(error)
+}
+
+/// The objects of a batch, with their keys.
+async fn plan(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<Vec<Planned>, DeliveryError> {
+    let (of, size, backup) = (batch.clone(), s3.settings.limits.size_bytes, s3.backup.is_some());
+    let grouped = move || (objects::of_records(&of, size), if backup { objects::of_originals(&of) } else { None });
+    let (data, originals) = offloaded(s3.offload.as_ref(), grouped).await?;
+    let data = data.into_iter().map(|object| (object, OutputKind::Data));
+    let objects = data.chain(originals.map(|object| (object, OutputKind::Backup)));
+    let key = |(ordinal, (object, kind)): (u32, (Object, OutputKind))| {
+        let of = Of { oldest_arrival: object.oldest_arrival, output_type: "", partition: object.partition.as_deref() };
+        let key = s3.key(cid, kind, (batch.cut_at, ordinal), &of);
+        Planned { object, kind, key }
+    };
+    Ok((0..).zip(objects).map(key).collect())
+}
+
+/// Stages one object, a few times if it fails for the moment.
+async fn try_object(
+    s3: &S3,
+    batch: &Arc<Batch>,
+    planned: &Planned,
+    (tries, units, stop): (u32, &Semaphore, &AtomicBool),
+) -> Result<StagedObject, DeliveryError> {
+    let share = planned.object.bytes.div_ceil(UNIT_BYTES).clamp(1, u64::from(UNITS_MAX)) as u32;
+    // It is never closed.
+    let _share = units.acquire_many(share).await.map_err(|_| again("no room to stage an object"))?;
+    let mut tried = 0;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(StagedObject::default());
+        }
+        tried += 1;
+        match object(s3, batch, planned).await {
+            Err(DeliveryError::Retry { after, cause }) if tried < tries => {
+                tracing::debug!(key = planned.key, tried, cause, "an object could not be staged, will be tried again");
+                tokio::time::sleep(s3.pause(tried).max(after.unwrap_or_default())).await;
+            }
+            staged => return staged,
+        }
+    }
+}
+
+/// Stages one object, once.
+async fn object(s3: &S3, batch: &Arc<Batch>, planned: &Planned) -> Result<StagedObject, DeliveryError> {
+    let (format, compression) = match (planned.kind, &s3.backup) {
+        (OutputKind::Backup, Some(backup)) => (&Format::Raw, backup.compression),
+        _ => (&s3.settings.format, s3.settings.compression),
+    };
+    let new = s3.object(planned.kind, &planned.key, format.content_encoding(compression));
+    let mut upload = Upload::new(s3, new);
+    let (sender, receiver) = mpsc::channel(1);
+    let encoder = format.encoder(compression);
+    // Encoded and uploaded at the same time, in this one task.
+    let encoding = encode(s3, batch, &planned.object, (encoder, sender));
+    match tokio::try_join!(encoding, upload.take_parts(receiver)) {
+        Ok((encoded, ())) if encoded.records > 0 => {
+            let output = upload.output(planned.kind, encoded.records)?;
+            Ok(StagedObject { output: Some(output), rejected: encoded.rejected })
+        }
+        Ok((encoded, ())) => {
             upload.abandon().await;
-            Ok(Staged { rejected: encoded.rejected, ..Staged::default() })
+            Ok(StagedObject { output: None, rejected: encoded.rejected })
         }
         Err(error) => {
             upload.abandon().await;
@@ -82,22 +157,16 @@ pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<
     }
 }
 
-/// Stages one whole object beside it.
+/// Stages one whole object beside a batch.
 pub(super) async fn extra(
     s3: &S3,
     cid: CommitId,
     extra: &ExtraObject,
 ) -> Result<(Output, Option<Millis>), DeliveryError> {
-    let (prefix, extension) = match extra.kind {
-        OutputKind::Error => (&s3.error_prefix, ""),
-        OutputKind::Data | OutputKind::Backup => (&s3.prefix, s3.extension.as_str()),
-    };
-    let evaluated = prefix.evaluate(extra.oldest_arrival, extra.output_type, s3.random.as_ref());
-    let (cut_at, ordinal) = (extra.cut_at, extra.ordinal);
-    let name = ObjectName { pipeline: &s3.settings.pipeline, cut_at, cid, ordinal, extension };
-    let key = name.key(prefix, evaluated);
-    let mut upload = Upload::new(s3, s3.object(&key));
-    match upload_body(&mut upload, extra.body.clone()).await {
+    let of = Of { oldest_arrival: extra.oldest_arrival, output_type: extra.output_type, partition: None };
+    let key = s3.key(cid, extra.kind, (extra.cut_at, extra.ordinal), &of);
+    let mut upload = Upload::new(s3, s3.object(extra.kind, &key, None));
+    match upload.take_whole(extra.body.clone()).await {
         Ok(()) => upload.output(extra.kind, extra.records),
         Err(error) => {
             upload.abandon().await;
@@ -106,32 +175,16 @@ pub(super) async fn extra(
     }
 }
 
-async fn upload_body(upload: &mut Upload<'_>, mut body: Bytes) -> Result<(), DeliveryError> {
-    upload.open().await?;
-    loop {
-        let part = body.split_to(body.len().min(PART_BYTES));
-        let part = SummedPart::new(upload.sum()?, part);
-        let sent = upload.next_part(part)?.await?;
-        upload.parts.push(sent);
-        if body.is_empty() {
-            return Ok(());
-        }
-    }
-}
-
-/// Encodes and uploads at the same time, in this one task.
-async fn upload_batch(s3: &S3, upload: &mut Upload<'_>, batch: &Arc<Batch>) -> Result<EncodedBatch, DeliveryError> {
-    let (sender, receiver) = mpsc::channel(1);
-    let (encoded, ()) = tokio::try_join!(encode(s3, batch, sender), upload.take_parts(receiver))?;
-    Ok(encoded)
-}
-
 /// Runs the jobs one after the other and passes their parts on. The channel is closed when this ends.
-async fn encode(s3: &S3, batch: &Arc<Batch>, parts: mpsc::Sender<Bytes>) -> Result<EncodedBatch, DeliveryError> {
+async fn encode(
+    s3: &S3,
+    batch: &Arc<Batch>,
+    object: &Object,
+    (mut encoder, parts): (Box<dyn Encode>, mpsc::Sender<Bytes>),
+) -> Result<EncodedRecords, DeliveryError> {
     let mut rejected = Vec::new();
-    let mut encoder = s3.settings.format.encoder(s3.settings.compression);
-    let mut jobs = Jobs::new(batch);
-    while let Some(job) = jobs.next() {
+    let mut jobs = object.jobs();
+    while let Some(job) = jobs.next(batch) {
         let records = batch.clone();
         let done = offloaded(s3.offload.as_ref(), move || encode_job(encoder, &records, &job)).await?;
         let (returned, whole, mut unfit) = done.map_err(abandoned)?;
@@ -143,7 +196,7 @@ async fn encode(s3: &S3, batch: &Arc<Batch>, parts: mpsc::Sender<Bytes>) -> Resu
     if encoded.records > 0 {
         pass_on(&parts, encoded.tail).await?;
     }
-    Ok(EncodedBatch { records: encoded.records, rejected })
+    Ok(EncodedRecords { records: encoded.records, rejected })
 }
 
 async fn pass_on(parts: &mpsc::Sender<Bytes>, whole: Vec<Bytes>) -> Result<(), DeliveryError> {
@@ -156,10 +209,10 @@ async fn pass_on(parts: &mpsc::Sender<Bytes>, whole: Vec<Bytes>) -> Result<(), D
 
 type JobDone = (Box<dyn Encode>, Vec<Bytes>, Vec<RejectedRecord>);
 
-fn encode_job(mut encoder: Box<dyn Encode>, batch: &Batch, job: &[Piece]) -> Result<JobDone, EncodeError> {
+fn encode_job(mut encoder: Box<dyn Encode>, batch: &Batch, job: &Job) -> Result<JobDone, EncodeError> {
     let mut parts = Vec::new();
     let mut rejected = Vec::new();
-    for (lease, record) in job.iter().flat_map(|piece| piece.records(batch)) {
+    for (lease, record) in job.records(batch) {
         if let Err(unfit) = encoder.push(lease, record) {
             rejected.push(*unfit);
         }
@@ -174,7 +227,7 @@ fn abandoned(error: EncodeError) -> DeliveryError {
     again(&error.to_string())
 }
 
-fn again(cause: &str) -> DeliveryError {
+pub(super) fn again(cause: &str) -> DeliveryError {
     DeliveryError::Retry { after: None, cause: cause.to_owned() }
 }
 
@@ -191,243 +244,29 @@ async fn offloaded<T: Send + 'static>(
     receiver.await.map_err(|_| again("an encoding job ended without its result"))
 }
 
-/// Records that follow each other in one chunk of a batch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Piece {
-    shard: usize,
-    chunk: usize,
-    records: Range<usize>,
-}
-
-impl Piece {
-    fn records<'a>(&self, batch: &'a Batch) -> impl Iterator<Item = (&'a LeaseKey, &'a Record)> + use<'a> {
-        let shard = &batch.shards[self.shard];
-        let lease = &shard.range.fence.lease;
-        shard.chunks[self.chunk].records[self.records.clone()].iter().map(move |record| (lease, record))
-    }
-}
-
-/// Cuts a batch's records into jobs, in order. A job names its records; the batch is shared, and nothing of it copied.
-struct Jobs<'a> {
-    shards: &'a [BatchShard],
-    shard: usize,
-    chunk: usize,
-    record: usize,
-}
-
-impl<'a> Jobs<'a> {
-    fn new(batch: &'a Batch) -> Self {
-        Self { shards: &batch.shards, shard: 0, chunk: 0, record: 0 }
-    }
-
-    fn next(&mut self) -> Option<Vec<Piece>> {
-        let mut job = Vec::new();
-        let (mut bytes, mut records) = (0, 0);
-        while bytes < JOB_BYTES && records < JOB_RECORDS {
-            let Some(shard) = self.shards.get(self.shard) else { break };
-            let Some(chunk) = shard.chunks.get(self.chunk) else {
-                (self.shard, self.chunk, self.record) = (self.shard + 1, 0, 0);
-                continue;
-            };
-            let rest = &chunk.records[self.record..];
-            let fits = |record: &&Record| {
-                let fits = bytes < JOB_BYTES && records < JOB_RECORDS;
-                bytes += record.data.len();
-                records += usize::from(fits);
-                fits
-            };
-            let end = self.record + rest.iter().take_while(fits).count();
-            if end > self.record {
-                job.push(Piece { shard: self.shard, chunk: self.chunk, records: self.record..end });
-            }
-            self.record = end;
-            if end == chunk.records.len() {
-                (self.chunk, self.record) = (self.chunk + 1, 0);
-            }
-        }
-        (!job.is_empty()).then_some(job)
-    }
-}
-
-/// One object on its way: what is known of its upload.
-struct Upload<'a> {
-    s3: &'a S3,
-    object: NewObject<'a>,
-    opened: Option<Opened>,
-    parts: Vec<Part>,
-    numbered: u32,
-    size: u64,
-    digest: Option<Digest>,
-}
-
-impl<'a> Upload<'a> {
-    fn new(s3: &'a S3, object: NewObject<'a>) -> Self {
-        Self { s3, object, opened: None, parts: Vec::new(), numbered: 0, size: 0, digest: None }
-    }
-
-    /// Opens the upload; with CRC-32 when the server refuses the better sum.
-    async fn open(&mut self) -> Result<(), DeliveryError> {
-        let client = &self.s3.client;
-        let opened = match requests::open(client, self.object, self.s3.sum()).await {
-            Err(None) => {
-                self.s3.crc32.store(true, Ordering::Relaxed);
-                tracing::info!(bucket = self.object.bucket, "the server refuses CRC-64/NVME, falling back to CRC-32");
-                requests::open(client, self.object, Sum::Crc32).await
-            }
-            opened => opened,
-        };
-        let opened = opened.map_err(|error| error.unwrap_or_else(|| again("CreateMultipartUpload: no known sum")))?;
-        self.digest = Some(opened.sum.start());
-        self.opened = Some(opened);
-        Ok(())
-    }
-
-    fn sum(&self) -> Result<Sum, DeliveryError> {
-        self.opened.as_ref().map(|opened| opened.sum).ok_or_else(|| again("no upload is open"))
-    }
-
-    /// Counts a part in and makes its request.
-    fn next_part(
-        &mut self,
-        part: SummedPart,
-    ) -> Result<impl Future<Output = Result<Part, DeliveryError>> + Send + use<'a>, DeliveryError> {
-        let (Some(opened), Some(digest)) = (&self.opened, &mut self.digest) else {
-            return Err(again("no upload is open"));
-        };
-        digest.combine(&part.digest);
-        self.numbered += 1;
-        self.size += part.bytes.len() as u64;
-        let sum = opened.sum.header(&part.digest);
-        let part = NewPart { number: self.numbered, bytes: part.bytes, sum };
-        let (client, object, opened) = (&self.s3.client, self.object, opened.clone());
-        Ok(async move { requests::upload_part(client, object, &opened, part).await })
-    }
-
-    /// Uploads parts as they come, a few at a time, until there are no more.
-    async fn take_parts(&mut self, mut parts: mpsc::Receiver<Bytes>) -> Result<(), DeliveryError> {
-        let mut on_their_way = FuturesOrdered::new();
-        let mut more = true;
-        loop {
-            tokio::select! {
-                // Answers first: they make room, and an error ends everything.
-                biased;
-                Some(sent) = on_their_way.next(), if !on_their_way.is_empty() => self.parts.push(sent?),
-                part = parts.recv(), if more && on_their_way.len() < UPLOADS_MAX => {
-                    let Some(bytes) = part else {
-                        more = false;
-                        continue;
-                    };
-                    if self.opened.is_none() {
-                        self.open().await?;
-                    }
-                    let part = SummedPart::new(self.sum()?, bytes);
-                    on_their_way.push_back(self.next_part(part)?);
-                }
-                else => return Ok(()),
-            }
-        }
-    }
-
-    /// What the receipt says of it.
-    fn output(self, kind: OutputKind, records: u64) -> Result<(Output, Option<Millis>), DeliveryError> {
-        let (Some(opened), Some(digest)) = (self.opened, self.digest) else {
-            return Err(again("no upload is open"));
-        };
-        let output = Output {
-            kind,
-            bucket: self.object.bucket.to_owned(),
-            key: self.object.key.to_owned(),
-            upload_id: opened.upload_id,
-            parts: self.parts,
-            size: self.size,
-            checksum: opened.sum.checksum(&digest),
-            records,
-        };
-        Ok((output, opened.date))
-    }
-
-    /// Throws it away, as far as the server answers; what is left the sweeper finds.
-    async fn abandon(&self) {
-        let Some(opened) = &self.opened else { return };
-        let (bucket, key) = (self.object.bucket, self.object.key);
-        if let Err(error) = requests::abort(&self.s3.client, bucket, key, &opened.upload_id).await {
-            tracing::warn!(bucket, key, error = %error, "an upload is left open, the sweeper ends it");
-        }
-    }
-}
-
 impl S3 {
-    fn object<'a>(&'a self, key: &'a str) -> NewObject<'a> {
-        NewObject {
-            bucket: &self.settings.bucket,
-            key,
-            content_encoding: None,
-            kms: self.settings.kms.as_deref(),
-            unsigned: self.unsigned,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use standpipe_flow::{Chunk, SequenceNumber, conformance};
-
-    use super::*;
-
-    /// Shards of chunks of records of these sizes, numbered through.
-    fn batch(sizes: &[Vec<Vec<usize>>]) -> Batch {
-        let template = conformance::batch(1);
-        let mut number = 0;
-        let mut record = |size: &usize| {
-            number += 1;
-            let data = Bytes::from(vec![0; *size]);
-            Record { data, sequence: SequenceNumber::from(number), ..template.shards[0].chunks[0].records[0].clone() }
+    /// The key of an object. `place`: when the batch was cut, and which of the commit's objects it is.
+    fn key(&self, cid: CommitId, kind: OutputKind, (cut_at, ordinal): (Millis, u32), of: &Of<'_>) -> String {
+        let (prefix, extension) = match (kind, &self.backup) {
+            (OutputKind::Error, _) => (&self.error_prefix, ""),
+            (OutputKind::Backup, Some(backup)) => (&backup.prefix, backup.extension.as_str()),
+            (OutputKind::Data | OutputKind::Backup, _) => (&self.prefix, self.extension.as_str()),
         };
-        let mut shard = |(index, chunks): (usize, &Vec<Vec<usize>>)| {
-            let mut shard = template.shards[0].clone();
-            shard.range.fence.lease = LeaseKey::new(format!("shard-{index}"));
-            let empty = Chunk { records: Vec::new(), ..shard.chunks[0].clone() };
-            let chunk =
-                |sizes: &Vec<usize>| Chunk { records: sizes.iter().map(&mut record).collect(), ..empty.clone() };
-            shard.chunks = chunks.iter().map(chunk).collect();
-            shard
+        let name = ObjectName { pipeline: &self.settings.pipeline, cut_at, cid, ordinal, extension };
+        name.key(prefix, prefix.evaluate(of, self.random.as_ref()))
+    }
+
+    fn object<'a>(&'a self, kind: OutputKind, key: &'a str, content_encoding: Option<&'static str>) -> NewObject<'a> {
+        let bucket = match (kind, &self.backup) {
+            (OutputKind::Backup, Some(backup)) => &backup.bucket,
+            _ => &self.bucket,
         };
-        let shards = sizes.iter().enumerate().map(&mut shard).collect();
-        Batch { shards, ..Arc::unwrap_or_clone(conformance::batch(0)) }
+        NewObject { bucket, key, content_encoding, unsigned: self.unsigned }
     }
 
-    fn sizes() -> impl Strategy<Value = Vec<Vec<Vec<usize>>>> {
-        let size = prop_oneof![0..10usize, Just(JOB_BYTES / 3), Just(JOB_BYTES), Just(JOB_BYTES + 1)];
-        let chunk = proptest::collection::vec(size, 0..6);
-        proptest::collection::vec(proptest::collection::vec(chunk, 0..3), 0..4)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn jobs_hold_every_record_once_in_order_with_its_lease(sizes in sizes()) {
-            let batch = batch(&sizes);
-            let mut jobs = Jobs::new(&batch);
-            let mut found = Vec::new();
-            while let Some(job) = jobs.next() {
-                let records: Vec<_> = job.iter().flat_map(|piece| piece.records(&batch)).collect();
-                let bytes: usize = records.iter().map(|(_, record)| record.data.len()).sum();
-                let last = records.last().map_or(0, |(_, record)| record.data.len());
-                prop_assert!(bytes - last < JOB_BYTES, "a job ends with the record that fills it");
-                found.extend(records);
-            }
-            prop_assert!(found.into_iter().eq(batch.records_with_lease()));
-            prop_assert!(jobs.next().is_none());
-        }
-    }
-
-    #[test]
-    fn records_without_data_are_bounded_by_number() {
-        let batch = batch(&[vec![vec![0; JOB_RECORDS + 1]]]);
-        let mut jobs = Jobs::new(&batch);
-        let lengths: Vec<usize> = std::iter::from_fn(|| jobs.next()).map(|job| job[0].records.len()).collect();
-        assert_eq!(lengths, [JOB_RECORDS, 1]);
+    /// How long to wait after the `tried`th failure: twice as long each time, with up to a quarter more.
+    pub(super) fn pause(&self, tried: u32) -> Duration {
+        let pause = 100_u64 << tried.min(6);
+        Duration::from_millis(pause + self.random.below(1 + pause / 4))
     }
 }

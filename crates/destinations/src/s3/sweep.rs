@@ -37,10 +37,10 @@ pub struct OpenUploads {
     pub next: Option<Page>,
 }
 
-/// A place in a listing: which of the prefixes, and the markers within it.
+/// Where a listing goes on: at which bucket and prefix, and the markers within it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Page {
-    pub(super) prefix: usize,
+    pub(super) place: usize,
     pub(super) key_marker: Option<String>,
     pub(super) upload_id_marker: Option<String>,
 }

@@ -302,3 +302,95 @@ fn fingerprints_have_twenty_bits_and_differ() {
     assert!(all.len() >= 99);
     assert!(all.iter().all(|fingerprint| *fingerprint < 1 << 20));
 }
+
+/// A commit of more outputs than an item takes.
+fn commit_of_many(id: CommitId) -> Commit {
+    let mut commit = commit(id, &[0], &HORIZON, &at(5));
+    let output = |n: u64| Output {
+        kind: standpipe_flow::OutputKind::Data,
+        bucket: "lake".to_owned(),
+        key: format!("in/customer={n}/orders-1-2026-09-21-14-13-20-{id}-{n}.parquet"),
+        upload_id: format!("{:064x}", hash64(&[&n.to_be_bytes()])).repeat(2),
+        parts: vec![standpipe_flow::Part { number: 1, etag: format!("\"{n:032x}\"") }],
+        size: n,
+        checksum: standpipe_flow::Checksum::Crc64Nvme(format!("{n:012}")),
+        records: n,
+    };
+    commit.receipt.outputs = (0..5_000).map(output).collect();
+    commit.receipt.created_at = Some(crate::emulated::MORNING);
+    commit
+}
+
+/// Items of the commit table beside the receipts, by key, with their expiry.
+async fn pages_of(fixture: &Fixture, id: CommitId) -> Vec<Item> {
+    let mut found = Vec::new();
+    let client = fixture.world.client("reader");
+    for page in 0.. {
+        let request = client.get_item().table_name(fixture.commits.name()).key(name::CID, pages::key(id, page));
+        let Some(item) = request.send().await.expect("an answer").item else { break };
+        found.push(item.into_iter().collect());
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_five_thousand_outputs_is_read_back_from_its_pages() {
+    let fixture = Fixture::new(1).await;
+    let many = commit_of_many(cid(1));
+    for _ in 0..2 {
+        fixture.commits.prepare(&many.receipt).await.expect("written, twice the same");
+    }
+    assert_eq!(fixture.commits.receipt(cid(1)).await.expect("an answer"), None, "pages alone are no receipt");
+    fixture.commits.commit(&many).await.expect("committed");
+    assert_eq!(fixture.commits.receipt(cid(1)).await.expect("an answer"), Some(many.receipt.clone()));
+
+    let expiry = |item: &Item| item[name::EXPIRES_AT].as_n().expect("a number").parse::<u64>().expect("seconds");
+    let day = 24 * 60 * 60;
+    let morning = crate::emulated::MORNING.0 / 1000;
+    let first: Vec<u64> = pages_of(&fixture, cid(1)).await.iter().map(expiry).collect();
+    assert!(first.len() > 1 && first.iter().all(|at| *at == morning + 400 * day), "{first:?}");
+    fixture.commits.done(cid(1)).await.expect("done");
+    let then: Vec<u64> = pages_of(&fixture, cid(1)).await.iter().map(expiry).collect();
+    assert!(then.len() == first.len() && then.iter().all(|at| *at <= morning + 91 * day), "{then:?}");
+    let done = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
+    assert_eq!((done.state, done.outputs), (ReceiptState::Done, many.receipt.outputs));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_not_as_it_was_is_no_receipt_until_it_matters_no_more() {
+    let fixture = Fixture::new(1).await;
+    let many = commit_of_many(cid(1));
+    fixture.commits.prepare(&many.receipt).await.expect("written");
+    fixture.commits.commit(&many).await.expect("committed");
+    let whole = pages_of(&fixture, cid(1)).await;
+
+    let mut other = whole[1].clone();
+    other.insert("page".to_owned(), kcl::bytes(&pages::body(&whole[0]).expect("a page")));
+    fixture.world.put_in(fixture.commits.name(), name::CID, other).await;
+    let error = fixture.commits.receipt(cid(1)).await.expect_err("another page");
+    assert!(matches!(error, CommitError::Unreadable { .. }), "{error}");
+
+    let client = fixture.world.client("somebody");
+    let delete = client.delete_item().table_name(fixture.commits.name()).key(name::CID, pages::key(cid(1), 1));
+    delete.send().await.expect("deleted");
+    let error = fixture.commits.receipt(cid(1)).await.expect_err("a missing page");
+    assert!(matches!(error, CommitError::Unreadable { .. }), "{error}");
+
+    fixture.commits.done(cid(1)).await.expect("done, whatever its pages are");
+    let done = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
+    assert_eq!((done.state, done.outputs.len()), (ReceiptState::Done, 0), "nobody needs them any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_are_not_written_are_no_commit() {
+    let fixture = Fixture::new(1).await;
+    let many = commit_of_many(cid(1));
+    fixture.world.fault(Fault::InternalError, "PutItem", 1);
+    let error = fixture.commits.prepare(&many.receipt).await.expect_err("a fault");
+    assert!(matches!(error, CommitError::Unknown { .. }), "{error}");
+    fixture.world.fault(Fault::DropAnswer, "PutItem", 1);
+    fixture.commits.prepare(&many.receipt).await.expect_err("no answer");
+    fixture.commits.prepare(&many.receipt).await.expect("written");
+    fixture.commits.commit(&many).await.expect("committed");
+    assert_eq!(fixture.commits.receipt(cid(1)).await.expect("an answer"), Some(many.receipt));
+}

@@ -172,7 +172,7 @@ struct ReceiptPage {
 }
 
 impl CommitTable {
-    /// One page of the commit table. What is no receipt (pins) is passed over.
+    /// One page of the commit table. What is no receipt (pins, pages) is passed over.
     async fn page(&self, from: Option<Item>) -> Result<ReceiptPage, CommitError> {
         let from = from.map(|key| key.into_iter().collect());
         let request = self.dynamo.patient.scan().table_name(&self.table).set_exclusive_start_key(from);
@@ -180,7 +180,8 @@ impl CommitTable {
         let mut receipts = Vec::new();
         for item in page.items.unwrap_or_default() {
             let receipt = receipts::decode(&item.into_iter().collect());
-            if let Some(receipt) = receipt.ok().filter(|receipt| receipt.state != ReceiptState::Retracted) {
+            let receipt = receipt.ok().map(|(receipt, _)| receipt);
+            if let Some(receipt) = receipt.filter(|receipt| receipt.state != ReceiptState::Retracted) {
                 let standpipe_flow::Receipt { destination, shards, records, .. } = receipt;
                 receipts.push(Delivered { destination, shards, records });
             }

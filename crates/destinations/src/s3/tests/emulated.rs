@@ -1,7 +1,7 @@
 //! Against the emulator: the conformance suite, and what faults do.
 
 use async_trait::async_trait;
-use standpipe_convert::{Columns, PART_BYTES, ParquetCompression};
+use standpipe_convert::{Columns, PART_BYTES, ParquetOptions};
 use standpipe_emulator::{Connection, Emulator, Fault, Options, RepeatComplete, Rule, Service};
 use standpipe_flow::conformance::{Witness, check, receipt};
 use standpipe_flow::deliver::ExtraObject;
@@ -52,7 +52,7 @@ impl World {
 
     /// Deletes an object as a reader of the bucket does.
     async fn delete(&self, s3: &S3, output: &Output) {
-        s3.client.delete_object().bucket("lake").key(&output.key).send().await.expect("deleted");
+        s3.bucket.client.delete_object().bucket("lake").key(&output.key).send().await.expect("deleted");
     }
 }
 
@@ -177,7 +177,7 @@ async fn a_large_error_object_goes_up_in_parts() {
     let (output, created_at) = s3.stage_extra(cid(1), &error_object(3, body.clone())).await.expect("staged");
     assert_eq!(output.key, format!("bad/processing-failed/orders-1-2026-09-21-14-13-20-{}-3", cid(1)));
     assert_eq!((output.kind, output.parts.len(), created_at.is_some()), (OutputKind::Error, 2, true));
-    let staged = Staged { outputs: vec![output.clone()], rejected: Vec::new(), created_at };
+    let staged = Staged { outputs: vec![output.clone()], created_at, ..Staged::default() };
     s3.publish(&receipt(cid(1), &conformance::batch(0), staged)).await.expect("published");
     assert_eq!(world.object(&output).expect("visible"), body);
 }
@@ -186,7 +186,7 @@ async fn a_large_error_object_goes_up_in_parts() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_encoded_comes_back_and_opens_nothing() {
     let columns = Columns::parse("n bigint").expect("columns");
-    let format = Format::Parquet { columns, compression: ParquetCompression::Snappy };
+    let format = Format::Parquet { rows: columns.into(), options: ParquetOptions::default() };
     let world = World::new();
     let s3 = world.with(S3Settings { format, ..settings() });
     let broken = || Bytes::from_static(b"{broken");
@@ -311,7 +311,7 @@ async fn another_object_under_the_key_is_not_ours() {
     s3.publish(&receipt).await.expect("published");
     let output = &receipt.outputs[0];
     for body in [vec![b'x'; output.size as usize], b"short".to_vec()] {
-        let put = s3.client.put_object().bucket("lake").key(&output.key);
+        let put = s3.bucket.client.put_object().bucket("lake").key(&output.key);
         let put = put.checksum_algorithm(aws_sdk_s3::types::ChecksumAlgorithm::Crc64Nvme);
         put.body(body.into()).send().await.expect("overwritten");
         let published = s3.publish(&receipt).await.expect("looked up");
@@ -367,7 +367,7 @@ async fn open_uploads_are_listed_page_by_page_and_only_those_of_our_form() {
     let staged = s3.stage(cid(2000), &conformance::batch(1)).await.expect("staged");
     expected.extend(staged.outputs.into_iter().map(|output| (output.key, output.upload_id)));
     for foreign in ["in/foreign", "elsewhere/foreign"] {
-        s3.client.create_multipart_upload().bucket("lake").key(foreign).send().await.expect("opened");
+        s3.bucket.client.create_multipart_upload().bucket("lake").key(foreign).send().await.expect("opened");
     }
     world.now.fetch_add(24 * 3600 * 1000, Ordering::Relaxed);
 

@@ -122,7 +122,7 @@ fn committed(created_at: u64) -> Receipt {
         checksum: Checksum::Crc64Nvme("AAAAAAAAAAA=".to_owned()),
         records: 1,
     };
-    let staged = Staged { outputs: vec![output], rejected: Vec::new(), created_at: Some(Millis(created_at)) };
+    let staged = Staged { outputs: vec![output], created_at: Some(Millis(created_at)), ..Staged::default() };
     receipt(cid(1), &conformance::batch(1), staged)
 }
 
