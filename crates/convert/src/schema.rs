@@ -13,11 +13,18 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
+mod arrow;
+mod avro;
+mod glue;
 mod infer;
+mod json_schema;
 mod parse;
+mod source;
 
+pub use glue::GlueTable;
 pub use infer::{Inference, Inferring, Widening};
 pub use parse::SchemaError;
+pub use source::SourceError;
 
 /// Levels of types within types: `array<int>` has two. Each costs Parquet a level of every value below it.
 pub const TYPE_DEPTH_MAX: usize = 32;

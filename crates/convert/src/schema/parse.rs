@@ -1,7 +1,8 @@
-//! Hive's column list -> columns.
+//! Hive's column list, or its `CREATE TABLE` statement -> columns.
 //!
-//! `columns := name type (',' name type)*`, `struct<name:type,...>`, `array<type>`, `map<key,type>`,
-//! `decimal[(p[,s])]`, `varchar(n)`, `char(n)`; white space anywhere between; types without regard to case. An error
+//! `columns := name type [COMMENT 'text'] (',' ...)*`, `struct<name:type,...>`, `array<type>`, `map<key,type>`,
+//! `decimal[(p[,s])]`, `varchar(n)`, `char(n)`; white space and comments anywhere between; types without regard to case.
+//! Of a statement the columns are read alone: partition columns are in the names of objects, not in their rows. An error
 //! says where, what was expected, what stands there, and which type name is nearest.
 
 use std::collections::BTreeSet;
@@ -23,6 +24,13 @@ pub struct SchemaError {
     pub found: String,
     /// The type name that was probably meant.
     pub nearest: Option<&'static str>,
+}
+
+impl SchemaError {
+    /// What is wrong, without the place.
+    pub(super) fn reason(&self) -> String {
+        format!("expected {}, found {}{}", self.expected, self.found, hint(&self.nearest))
+    }
 }
 
 fn hint(nearest: &Option<&'static str>) -> String {
@@ -83,14 +91,39 @@ const OTHER_NAMES: [(&str, &str); 28] = [
     ("record", "struct"),
 ];
 
-/// Reads the whole text.
+/// Reads the whole text, a column list.
 pub(super) fn columns(text: &str) -> Result<Vec<Column>, SchemaError> {
     let mut parser = Parser { text, at: 0 };
     let columns = parser.column_list(None, 0)?;
-    match parser.peek() {
-        None => Ok(columns),
-        Some(_) => Err(parser.unexpected("',' or the end")),
+    parser.end("',' or the end")?;
+    Ok(columns)
+}
+
+/// Reads a column list, in parentheses or not, or those of a `CREATE TABLE` statement, whose rest is passed over.
+pub(super) fn table(text: &str) -> Result<Vec<Column>, SchemaError> {
+    let mut parser = Parser { text, at: 0 };
+    parser.peek();
+    let statement = parser.word().eq_ignore_ascii_case("create");
+    if statement {
+        parser.table_name()?;
     }
+    if !parser.eat('(') {
+        return columns(text);
+    }
+    let columns = parser.column_list(None, 0)?;
+    parser.expect(')', "',' or ')'")?;
+    if !statement {
+        parser.end("the end")?;
+    }
+    Ok(columns)
+}
+
+/// Reads the whole text, a type.
+pub(super) fn column_type(text: &str) -> Result<ColumnType, SchemaError> {
+    let mut parser = Parser { text, at: 0 };
+    let kind = parser.column_type(0)?;
+    parser.end("the end")?;
+    Ok(kind)
 }
 
 struct Parser<'a> {
@@ -99,11 +132,64 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// The next character that is no white space.
+    /// The next character that is no white space and in no comment.
     fn peek(&mut self) -> Option<char> {
-        let rest = &self.text[self.at..];
-        self.at += rest.len() - rest.trim_start().len();
-        self.text[self.at..].chars().next()
+        loop {
+            let rest = self.text[self.at..].trim_start();
+            self.at = self.text.len() - rest.len();
+            let end = if rest.starts_with("--") {
+                rest.find('\n')
+            } else if rest.starts_with("/*") {
+                rest.find("*/").map(|at| at + 2)
+            } else {
+                return rest.chars().next();
+            };
+            self.at += end.unwrap_or(rest.len());
+        }
+    }
+
+    fn end(&mut self, expected: &str) -> Result<(), SchemaError> {
+        if self.peek().is_none() { Ok(()) } else { Err(self.unexpected(expected)) }
+    }
+
+    /// Passes over `CREATE [EXTERNAL] TABLE [IF NOT EXISTS] [database.]name`, up to the parenthesis.
+    fn table_name(&mut self) -> Result<(), SchemaError> {
+        let mut is_table = false;
+        loop {
+            match self.peek() {
+                Some('(') if is_table => return Ok(()),
+                Some('`') if is_table => drop(self.quoted_name()?),
+                Some('`' | '(' | ',' | ':' | '<' | '>' | ')') | None => {
+                    return Err(self.unexpected(if is_table { "'(' and the columns" } else { "TABLE" }));
+                }
+                Some(_) => {
+                    let word = self.word();
+                    is_table |= word.eq_ignore_ascii_case("table");
+                    self.at += word.len();
+                }
+            }
+        }
+    }
+
+    /// Passes over `COMMENT 'text'`, whose quotes are doubled or follow a backslash inside.
+    fn comment(&mut self) -> Result<(), SchemaError> {
+        self.peek();
+        if !self.word().eq_ignore_ascii_case("comment") {
+            return Ok(());
+        }
+        self.at += "comment".len();
+        let Some(quote @ ('\'' | '"')) = self.peek() else { return Err(self.unexpected("the comment in quotes")) };
+        let start = self.at;
+        let mut chars = self.text[start + 1..].char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            if c == '\\' {
+                chars.next();
+            } else if c == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
+                self.at = start + 1 + at + 1;
+                return Ok(());
+            }
+        }
+        Err(self.wrong(start..self.text.len(), "a closing quote"))
     }
 
     fn eat(&mut self, wanted: char) -> bool {
@@ -153,6 +239,7 @@ impl<'a> Parser<'a> {
                 self.expect(colon, "':' and the field's type")?;
             }
             let kind = self.column_type(depth)?;
+            self.comment()?;
             if !names.insert(fold(&name)) {
                 return Err(self.wrong(start..end, "a name that differs from those before it in more than case"));
             }
@@ -219,10 +306,13 @@ impl<'a> Parser<'a> {
             "varchar" | "char" => self.text_of_length()?,
             "binary" => ColumnType::Binary,
             "date" => ColumnType::Date,
-            "timestamp" => ColumnType::Timestamp,
+            "timestamp" => self.timestamp(),
             "array" => self.array(depth)?,
             "map" => self.map(depth)?,
             "struct" => self.structure(depth)?,
+            "uniontype" => return Err(self.wrong(start..self.at, "a type that files of columns have: no uniontype")),
+            "interval" => return Err(self.wrong(start..self.at, "a type that tables have: no interval")),
+            "set" => return Err(self.wrong(start..self.at, "a type that Hive has: array instead of set")),
             other => {
                 self.at = start;
                 return Err(SchemaError { nearest: nearest(other), ..self.unexpected("a type") });
@@ -237,6 +327,17 @@ impl<'a> Parser<'a> {
             self.at += "precision".len();
         }
         ColumnType::Double
+    }
+
+    /// `timestamp`, `timestamp with local time zone`: instants both.
+    fn timestamp(&mut self) -> ColumnType {
+        for word in ["with", "local", "time", "zone"] {
+            self.peek();
+            if self.word().eq_ignore_ascii_case(word) {
+                self.at += word.len();
+            }
+        }
+        ColumnType::Timestamp
     }
 
     fn decimal(&mut self) -> Result<ColumnType, SchemaError> {
