@@ -10,21 +10,27 @@
 
 mod cloudwatch_logs;
 mod decompress;
+pub mod jq;
 pub mod lambda;
 mod parse;
+mod route;
 mod split;
 mod stage;
 #[cfg(test)]
 mod testing;
 mod transforms;
+mod when;
 
 pub use cloudwatch_logs::{CloudWatchLogs, CloudWatchLogsSettings};
 pub use decompress::{Codec, DECOMPRESSION_FAILED, Decompress, DecompressSettings};
+pub use jq::{Jq, JqError};
 pub use lambda::{Lambda, LambdaSettings};
 pub use parse::{
     Apache, ApacheFormat, Csv, CsvColumns, CsvSettings, JsonToCsv, JsonToCsvSettings, PARSE_BYTES_MAX, Regex, Syslog,
     SyslogFormat, Xml,
 };
+pub use route::{METADATA_EXTRACTION_FAILED, OnMissing, Route, RouteError, RouteSettings};
 pub use split::{Split, SplitBy, SplitSettings};
 pub use stage::{Fate, Fault, Made, PROCESSING_FAILED, RESULT_BYTES_MAX, Stage};
 pub use transforms::{Counts, Step, Transforms};
+pub use when::When;
