@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::config::Deserializer;
+
 /// Whether a text is what it should be, with the reason when it is not.
 pub trait Checks {
     /// The column list of a table.
@@ -14,6 +16,12 @@ pub trait Checks {
 
     /// Whether ORC files can hold the columns of such a text.
     fn orc(&self, schema: &str) -> Result<(), TextError>;
+
+    /// Whether records can become rows of these columns in this way.
+    fn rows(&self, schema: &str, deserializer: &Deserializer) -> Result<(), TextError>;
+
+    /// A pattern of Joda-Time, or `millis`.
+    fn joda(&self, pattern: &str) -> Result<(), TextError>;
 
     /// A jq program.
     fn jq(&self, program: &str) -> Result<(), TextError>;
@@ -51,6 +59,12 @@ impl Checks for Unchecked {
         Ok(())
     }
     fn orc(&self, _: &str) -> Result<(), TextError> {
+        Ok(())
+    }
+    fn rows(&self, _: &str, _: &Deserializer) -> Result<(), TextError> {
+        Ok(())
+    }
+    fn joda(&self, _: &str) -> Result<(), TextError> {
         Ok(())
     }
     fn jq(&self, _: &str) -> Result<(), TextError> {

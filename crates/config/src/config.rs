@@ -311,6 +311,10 @@ pub struct Backup {
     pub prefix: Template,
     /// The compression of backup objects.
     pub compression: Compression,
+    /// The KMS key of the objects; `None` for what the bucket says.
+    pub kms_key: Option<String>,
+    /// The account that must own the bucket.
+    pub bucket_owner: Option<String>,
 }
 
 /// What an object holds.
@@ -362,6 +366,10 @@ pub struct Orc {
     pub compression: OrcCompression,
     /// Bytes of a stripe.
     pub stripe_bytes: u64,
+    /// Rows of an entry of the index.
+    pub row_index_stride: usize,
+    /// The most distinct values of a hundred for which a column of strings has a dictionary.
+    pub dictionary_threshold: u8,
 }
 
 /// The columns of a table, and how records become rows.

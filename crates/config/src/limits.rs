@@ -69,9 +69,9 @@ pub const PAGE_BYTES: Bounds<u64> = Bounds { least: 64 << 10, most: 128 * MIB, w
 /// `parquet.row_group_size`. Firehose's least is 64 MiB; smaller ones cost readers time and save us memory.
 pub const ROW_GROUP_BYTES: Bounds<u64> =
     Bounds { least: MIB, most: GIB, why: "a writer holds a row group, and a reader takes one at once" };
-/// `orc.stripe_size`. Firehose's least is 8 MiB.
+/// `orc.stripe_size`. The least is Firehose's.
 pub const STRIPE_BYTES: Bounds<u64> =
-    Bounds { least: MIB, most: GIB, why: "a writer holds a stripe, and a reader takes one at once" };
+    Bounds { least: 8 * MIB, most: GIB, why: "a writer holds a stripe, and a reader takes one at once" };
 
 // Defaults that are numbers.
 
@@ -126,6 +126,14 @@ pub const RETIRED_MAX: usize = 32;
 pub const DESTINATIONS_MAX: usize = 16;
 /// `split.json.max`. Ours: the smallest documents of the largest record.
 pub const PIECES_MAX: usize = 5_000_000;
+/// `orc.row_index_stride`: Firehose's least.
+pub const STRIDE_MIN: usize = 1_000;
+/// `orc.row_index_stride`. Ours: an entry of more rows skips nothing.
+pub const STRIDE_MAX: usize = 100_000_000;
+/// `orc.row_index_stride`: Firehose's.
+pub const STRIDE_DEFAULT: usize = 10_000;
+/// `orc.dictionary_threshold`: Firehose's 0.8.
+pub const DICTIONARY_THRESHOLD_DEFAULT: u8 = 80;
 /// Keys of `partition_by`: Firehose's.
 pub const PARTITION_KEYS_MAX: usize = 50;
 /// `partitions.max_active`. Ours: each costs an object a batch.

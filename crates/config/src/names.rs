@@ -153,6 +153,22 @@ pub(crate) fn pieces(text: &str) -> Result<usize, NameError> {
     count(text, limits::PIECES_MAX)
 }
 
+/// Rows of an entry of an ORC index: Firehose's least.
+pub(crate) fn stride(text: &str) -> Result<usize, NameError> {
+    match text.parse::<usize>() {
+        Ok(rows) if (limits::STRIDE_MIN..=limits::STRIDE_MAX).contains(&rows) => Ok(rows),
+        _ => refuse(format!("{} to {} are possible", limits::STRIDE_MIN, limits::STRIDE_MAX), "for example `10000`"),
+    }
+}
+
+/// A share of a hundred.
+pub(crate) fn percent(text: &str) -> Result<u8, NameError> {
+    match text.parse::<u8>() {
+        Ok(share) if share <= 100 => Ok(share),
+        _ => refuse("0 to 100 are possible", "for example `80`"),
+    }
+}
+
 /// How often a function is asked again.
 pub(crate) fn retries(text: &str) -> Result<u32, NameError> {
     match text.parse::<u32>() {
@@ -190,17 +206,6 @@ pub(crate) fn function(text: &str) -> Result<String, NameError> {
         Ok(text.to_owned())
     } else {
         refuse("letters, digits, `_` and `-`, at most 140", EXAMPLE)
-    }
-}
-
-/// `millis`, or a pattern of Joda-Time. Its letters are those of Java's patterns but for a few that no record has.
-pub(crate) fn joda_pattern(text: &str) -> Result<String, NameError> {
-    if text == "millis" {
-        return Ok(text.to_owned());
-    }
-    match crate::java_pattern::parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(e) => Err(NameError { reason: e.message, hint: e.hint }),
     }
 }
 

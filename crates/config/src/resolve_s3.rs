@@ -11,14 +11,14 @@ use standpipe_flow::DestinationId;
 use crate::config::{Backup, Compression, Destination, Format, Partitions, RecordDelimiter, S3};
 use crate::decode::Located;
 use crate::errors::Finding;
-use crate::file::s3::{BackupFile, BackupMode, FormatFile, OnMissingFile, PartitionsFile, S3File};
+use crate::file::s3::{BackupFile, BackupMode, EncryptionFile, FormatFile, OnMissingFile, PartitionsFile, S3File};
 use crate::file::{DestinationFile, Named};
 use crate::limits;
 use crate::names;
 use crate::resolve::Resolver;
 use crate::source::At;
 use crate::template::{self, Template};
-use crate::text::JqText;
+use crate::text::{AccountText, JqText};
 
 impl Resolver<'_> {
     /// `asks_lambda`: whether a Lambda function may give partition keys.
@@ -90,8 +90,6 @@ impl Resolver<'_> {
         let size = buffer.size.and_then(|text| self.size(&field("buffer.size"), &text, &limits::BUFFER_BYTES));
         let interval =
             buffer.interval.and_then(|text| self.duration(&field("buffer.interval"), &text, &limits::BUFFER_INTERVAL));
-        let kms =
-            file.encryption.and_then(|e| self.text(&field("encryption.kms"), &e.kms, "a KMS key", names::kms_key));
         let large = format.is_table() || partitions.is_some();
         S3 {
             id: DestinationId::new(id.unwrap_or_else(|| "s3".to_owned())),
@@ -108,16 +106,14 @@ impl Resolver<'_> {
                 limits::BUFFER_BYTES_DEFAULT
             }),
             buffer_interval: interval.unwrap_or(limits::BUFFER_INTERVAL_DEFAULT),
-            kms_key: kms,
+            kms_key: self.kms_key(path, file.encryption),
             lost_object: file.lost_object.unwrap_or_default(),
             when: file.when.and_then(|program| self.jq(&field("when"), &program)),
             partitions,
             time_zone: file
                 .time_zone
                 .and_then(|text| self.text(&field("time_zone"), &text, "a time zone", names::time_zone)),
-            bucket_owner: file
-                .bucket_owner
-                .and_then(|text| self.text(&field("bucket_owner"), &text, "an account", names::account)),
+            bucket_owner: self.bucket_owner(path, file.bucket_owner),
             backup: file.backup.and_then(|backup| self.backup(&field("backup"), backup)),
         }
     }
@@ -208,7 +204,21 @@ impl Resolver<'_> {
             let message = "records as they were read have no partition keys";
             self.findings.push(Finding::new(text.at, &prefix_path, message));
         }
-        Some(Backup { bucket: bucket.unwrap_or_default(), prefix, compression: file.compression.unwrap_or_default() })
+        Some(Backup {
+            bucket: bucket.unwrap_or_default(),
+            prefix,
+            compression: file.compression.unwrap_or_default(),
+            kms_key: self.kms_key(path, file.encryption),
+            bucket_owner: self.bucket_owner(path, file.bucket_owner),
+        })
+    }
+
+    fn kms_key(&mut self, path: &str, file: Option<EncryptionFile>) -> Option<String> {
+        file.and_then(|file| self.text(&format!("{path}.encryption.kms"), &file.kms, "a KMS key", names::kms_key))
+    }
+
+    fn bucket_owner(&mut self, path: &str, text: Option<Located<AccountText>>) -> Option<String> {
+        text.and_then(|text| self.text(&format!("{path}.bucket_owner"), &text, "an account", names::account))
     }
 
     /// Both prefixes; a trouble of the second that lies in the first is shown there.

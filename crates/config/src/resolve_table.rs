@@ -79,10 +79,18 @@ impl Resolver<'_> {
             let message = format!("ORC cannot hold these columns: {}", e.reason);
             self.findings.push(Finding::new(at, path, message).hint("`format: parquet` can".to_owned()));
         }
+        let stride = file
+            .row_index_stride
+            .and_then(|text| self.text(&format!("{path}.row_index_stride"), &text, "a number of rows", names::stride));
+        let threshold = file
+            .dictionary_threshold
+            .and_then(|text| self.text(&format!("{path}.dictionary_threshold"), &text, "a share", names::percent));
         Format::Orc(Box::new(Orc {
             table,
             compression: file.compression.unwrap_or_default(),
             stripe_bytes: stripe.unwrap_or(limits::STRIPE_BYTES_DEFAULT),
+            row_index_stride: stride.unwrap_or(limits::STRIDE_DEFAULT),
+            dictionary_threshold: threshold.unwrap_or(limits::DICTIONARY_THRESHOLD_DEFAULT),
         }))
     }
 
@@ -112,7 +120,16 @@ impl Resolver<'_> {
             }
         };
         let path = format!("{path}.deserializer");
-        Table { columns, deserializer: self.deserializer(&path, deserializer.map(|found| found.value)) }
+        let deserializer_at = deserializer.as_ref().map_or(at, |found| found.at);
+        let deserializer = self.deserializer(&path, deserializer.map(|found| found.value));
+        if let TableColumns::Written(schema) = &columns
+            && !schema.is_empty()
+            && let Err(e) = self.checks.rows(schema, &deserializer)
+        {
+            let finding = Finding::new(deserializer_at, &path, format!("it does not fit the columns: {}", e.reason));
+            self.findings.push(finding.hint(e.hint));
+        }
+        Table { columns, deserializer }
     }
 
     fn written(&mut self, path: &str, text: &Located<ColumnsText>) -> TableColumns {
@@ -178,10 +195,10 @@ impl Resolver<'_> {
         }
     }
 
-    /// A pattern of Joda-Time, whose letters are those of Java's but for a few that nobody writes in a record.
     fn joda(&mut self, path: &str, index: usize, text: &Located<NameText>) -> Option<String> {
         let path = format!("{path}.hive.timestamp_formats[{index}]");
-        let check = |text: &str| names::joda_pattern(text);
+        let checks = self.checks;
+        let check = |text: &str| checks.joda(text).map(|()| text.to_owned());
         self.text(&path, text, "a pattern of times", check)
     }
 }

@@ -187,7 +187,7 @@ pipelines:
       - s3:
           id: other
           bucket: bucket
-          format: { orc: { compression: zlib, stripe_size: 8MiB } }
+          format: { orc: { compression: zlib, stripe_size: 8MiB, row_index_stride: 2000, dictionary_threshold: 0 } }
           schema: { glue: { database: d, table: t, catalog: 111122223333, region: eu-west-1, version: '7' } }
           deserializer: { hive: { timestamp_formats: [millis, yyyy-MM-dd] } }
           allow_unconfined_prefix: true

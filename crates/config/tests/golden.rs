@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use standpipe_config::config::Deserializer;
 use standpipe_config::{Checks, Config, ConfigErrors, TextError, load, parse};
 
 /// No part of this may ever be seen in an error.
@@ -32,6 +33,17 @@ impl Checks for Stand {
     }
     fn orc(&self, _: &str) -> Result<(), TextError> {
         Err("`tags` is nested".to_owned().into())
+    }
+    fn rows(&self, _: &str, deserializer: &Deserializer) -> Result<(), TextError> {
+        match deserializer {
+            Deserializer::Openx { column_keys, .. } if !column_keys.is_empty() => {
+                Err("there is no column `at`".to_owned().into())
+            }
+            _ => Ok(()),
+        }
+    }
+    fn joda(&self, pattern: &str) -> Result<(), TextError> {
+        if pattern.contains('?') { Err("`?` is no letter of a pattern".to_owned().into()) } else { Ok(()) }
     }
     fn jq(&self, program: &str) -> Result<(), TextError> {
         let Some(at) = program.find("oops") else { return Ok(()) };

@@ -9,7 +9,6 @@ mod emulator;
 mod golden;
 mod healthcheck;
 mod infer;
-mod known;
 mod leases;
 #[cfg(feature = "emulator")]
 mod local;
@@ -57,7 +56,7 @@ pub fn dispatch(verb: Verb) -> Result<Exit> {
 
 /// Reads a config as every verb does.
 fn load(files: &[PathBuf]) -> Result<Config, ConfigErrors> {
-    standpipe_config::load(files, &environment::get, &known::Known)
+    standpipe_config::load(files, &environment::get, &standpipe_worker::Known)
 }
 
 /// Writes a report as one JSON object.

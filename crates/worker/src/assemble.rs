@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use standpipe_config::config::{self, Config};
-use standpipe_convert::{Columns, Compression, Delimiter, Format};
-use standpipe_destinations::{LostObject, S3, S3Settings};
+use standpipe_convert::Format;
+use standpipe_destinations::{BackupSettings, LostObject, S3, S3Settings};
 use standpipe_flow::hash::hash64;
 use standpipe_flow::{BatchLimits, Destination, DestinationId, Transform};
 use standpipe_lease::{Dynamo, LeaseTable};
 use standpipe_source::{OutOfRange, PollingSettings, Stream, StreamRef, Unpack};
 
 use crate::errors::WorkerError;
+use crate::formats;
 use crate::platform::{Platform, service};
+use crate::transforms;
 
 /// Shards in one commit (protocol 2.2): 32 lease rows and the receipt stay well below the 100 items of a transaction.
 const LANE_SHARDS_MAX: usize = 32;
@@ -93,7 +96,8 @@ fn assemble(
 ) -> Result<Assembled, WorkerError> {
     match destination {
         config::Destination::S3(s3) => {
-            let settings = s3_settings(pipeline, s3)?;
+            let format = formats::format(s3, None).map_err(WorkerError::Findings)?;
+            let settings = s3_settings(pipeline, s3, format)?;
             let sdk = service(&platform.sdk, config.aws.s3_endpoint.as_ref(), None);
             let place = sdk.endpoint_url().unwrap_or_default().to_owned();
             let built = Arc::new(S3::new(&sdk, settings, platform.offload.clone(), platform.random.clone()));
@@ -103,7 +107,7 @@ fn assemble(
                 s3: Some(built),
                 identity: format!("s3 {} {place}", s3.bucket).trim_end().to_owned(),
                 config: shape(s3),
-                transform: None,
+                transform: transforms::of_destination(pipeline, s3, platform)?,
             })
         }
     }
@@ -115,52 +119,26 @@ fn shape(s3: &config::S3) -> String {
     format!("{:016x}", hash64(&[text.as_bytes()]))
 }
 
-fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Settings, WorkerError> {
-    if s3.when.is_some() || s3.partitions.is_some() || s3.backup.is_some() || !pipeline.transforms.is_empty() {
-        return Err(not_wired("transforms"));
-    }
-    let format = match &s3.format {
-        config::Format::Raw => Format::Raw,
-        config::Format::JsonLines => Format::JsonLines {
-            delimiter: match s3.record_delimiter {
-                config::RecordDelimiter::Newline => Delimiter::Newline,
-                config::RecordDelimiter::None => Delimiter::None,
-            },
-        },
-        config::Format::Parquet(file) => {
-            let config::TableColumns::Written(columns) = &file.table.columns else { return Err(not_wired("glue")) };
-            let columns = Columns::parse(columns).map_err(|error| WorkerError::Findings(error.to_string()))?;
-            let compression = parquet(file.compression);
-            let options = standpipe_convert::ParquetOptions { compression, ..Default::default() };
-            Format::Parquet { rows: columns.into(), options }
-        }
-        config::Format::Orc(_) => return Err(not_wired("orc")),
-    };
+fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3, format: Format) -> Result<S3Settings, WorkerError> {
+    let zone = s3.time_zone.as_deref().map_or(Ok(TimeZone::UTC), TimeZone::get);
     Ok(S3Settings {
         bucket: s3.bucket.clone(),
         prefix: s3.prefix.clone(),
         error_prefix: s3.error_prefix.clone(),
         pipeline: pipeline.name.clone(),
-        time_zone: jiff::tz::TimeZone::UTC,
+        time_zone: zone.map_err(|error| WorkerError::Findings(error.to_string()))?,
         format,
-        compression: match s3.compression {
-            config::Compression::None => Compression::None,
-            config::Compression::Gzip => Compression::Gzip,
-            config::Compression::Zstd => Compression::Zstd,
-            config::Compression::Zip | config::Compression::Snappy | config::Compression::HadoopSnappy => {
-                return Err(not_wired("compression"));
-            }
-        },
+        compression: formats::compression(s3.compression),
         file_extension: Some(s3.extension.clone()),
         limits: BatchLimits {
             size_bytes: s3.buffer_bytes,
             interval: s3.buffer_interval,
             shards_max: LANE_SHARDS_MAX,
-            partitions_max: None,
+            partitions_max: s3.partitions.as_ref().map(|partitions| partitions.max_active),
         },
         kms: s3.kms_key.clone(),
-        expected_owner: None,
-        backup: None,
+        expected_owner: s3.bucket_owner.clone(),
+        backup: s3.backup.as_ref().map(backup),
         lost_object: match s3.lost_object {
             config::LostObject::Replay => LostObject::Replay,
             config::LostObject::AssumePublished => LostObject::AssumePublished,
@@ -168,17 +146,13 @@ fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3) -> Result<S3Setting
     })
 }
 
-/// What the config knows and the parts do not yet.
-fn not_wired(what: &str) -> WorkerError {
-    WorkerError::Findings(format!("`{what}` is not built yet"))
-}
-
-fn parquet(compression: config::ParquetCompression) -> standpipe_convert::ParquetCompression {
-    use standpipe_convert::ParquetCompression as To;
-    match compression {
-        config::ParquetCompression::Snappy => To::Snappy,
-        config::ParquetCompression::Gzip => To::Gzip,
-        config::ParquetCompression::Zstd => To::Zstd,
-        config::ParquetCompression::None => To::None,
+fn backup(backup: &config::Backup) -> BackupSettings {
+    BackupSettings {
+        bucket: backup.bucket.clone(),
+        prefix: backup.prefix.clone(),
+        compression: formats::compression(backup.compression),
+        file_extension: None,
+        kms: backup.kms_key.clone(),
+        expected_owner: backup.bucket_owner.clone(),
     }
 }

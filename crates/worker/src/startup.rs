@@ -34,6 +34,7 @@ use crate::incarnation::Identity;
 use crate::platform::Platform;
 use crate::reader::Readers;
 use crate::sweep::Sweeper;
+use crate::transforms;
 use crate::turns;
 use crate::watchdog::Watchdog;
 use crate::worker::{Ending, PipelineWorker, ToLoop};
@@ -65,9 +66,10 @@ pub(crate) async fn start(
     platform: &Platform,
     shared: &Shared,
 ) -> Result<Started, WorkerError> {
-    let parts = assemble::parts(config, pipeline, platform)?;
+    let mut parts = assemble::parts(config, pipeline, platform)?;
     let stream = identity(&parts).await?;
     info!(pipeline = pipeline.name, stream = stream.arn, shards = stream.open_shards, "the stream is there");
+    parts.transform = transforms::of_pipeline(config, pipeline, &stream.arn, platform)?;
     let begin = platform.clock.wall();
     parts.stream.pin(stream.created);
     let identity = Identity::new(parts.stream.catalog(), &stream);

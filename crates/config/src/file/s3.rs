@@ -155,9 +155,16 @@ pub(crate) struct OrcFile {
     /// The compression of its streams. Default snappy.
     #[schemars(extend("default" = "snappy"))]
     pub(crate) compression: Option<OrcCompression>,
-    /// Bytes of a stripe: what a reader takes at once, and a writer holds. Default 64MiB, at least 1MiB.
+    /// Bytes of a stripe: what a reader takes at once, and a writer holds. Default 64MiB, at least 8MiB.
     #[schemars(extend("default" = "64MiB"))]
     pub(crate) stripe_size: Option<Located<SizeText>>,
+    /// Rows of an entry of the index, by which readers skip. Default 10000, at least 1000.
+    #[schemars(extend("default" = 10_000))]
+    pub(crate) row_index_stride: Option<Located<CountText>>,
+    /// The most distinct values of a hundred for which a column of strings has a dictionary: 0 is never, 100 always.
+    /// Default 80.
+    #[schemars(extend("default" = 80))]
+    pub(crate) dictionary_threshold: Option<Located<CountText>>,
 }
 
 /// The compression of ORC's streams.
@@ -374,6 +381,10 @@ pub(crate) struct BackupFile {
     /// The compression of backup objects. Default none.
     #[schemars(extend("default" = "none"))]
     pub(crate) compression: Option<Compression>,
+    /// How backup objects are encrypted. Default: as the bucket says.
+    pub(crate) encryption: Option<EncryptionFile>,
+    /// The account that must own the bucket. Default: not asked.
+    pub(crate) bucket_owner: Option<Located<AccountText>>,
 }
 
 /// Which records are kept.

@@ -73,7 +73,8 @@ pub fn run(args: Test) -> Result<Exit> {
 /// The files of a case whose name begins with `input`, in their order; a folder `input` means all its files.
 fn inputs(case: &Path) -> Result<Vec<PathBuf>> {
     let listed = |folder: &Path| -> Result<Vec<PathBuf>> {
-        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read the case {}", folder.display()))?;
+        let entries =
+            std::fs::read_dir(folder).with_context(|| format!("cannot read the case {}", folder.display()))?;
         let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
         paths.sort();
         Ok(paths)

@@ -109,7 +109,11 @@ async fn delivered(config: &Config, records: Vec<Bytes>, at: Millis) -> Result<V
     for (index, records) in records.chunks(PUT_RECORDS).enumerate() {
         let put: Vec<_> = records.iter().map(|data| ("key".to_owned(), data.clone())).collect();
         emulator.put_records(STREAM, &put).with_context(|| {
-            format!("the stream does not take one of the records {} to {}", index * PUT_RECORDS + 1, index * PUT_RECORDS + put.len())
+            format!(
+                "the stream does not take one of the records {} to {}",
+                index * PUT_RECORDS + 1,
+                index * PUT_RECORDS + put.len()
+            )
         })?;
     }
     let connection = emulator.connect("local");

@@ -57,7 +57,8 @@ pub fn run(args: Try) -> Result<Exit> {
             write(&dir.join(&object.bucket), &object.key, &object.body)?;
         }
     }
-    let report = Report { records: count, objects: delivered.iter().map(object).collect(), rejected: reasons(&delivered) };
+    let report =
+        Report { records: count, objects: delivered.iter().map(object).collect(), rejected: reasons(&delivered) };
     match args.report.output {
         Output::Json => super::json(&report)?,
         Output::Human => terminal::out(&text(&report, args.out.as_deref()))?,

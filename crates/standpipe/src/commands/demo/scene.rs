@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use standpipe_config::Config;
 use standpipe_emulator::{Emulator, Options, serve};
+use standpipe_worker::Known;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::orders::COLUMNS;
 use crate::commands::emulator::{REGION, clock};
-use crate::commands::known::Known;
 
 /// The stream.
 pub const STREAM: &str = "orders";
