@@ -77,23 +77,23 @@ impl Stage for Csv {
         let mut row = StringRecord::new();
         let mut next =
             move || rows.read_record(&mut row).map(|read| read.then(|| row.clone())).map_err(|_| unreadable());
-        let names: Vec<String> = match &self.columns {
-            CsvColumns::Named(names) => names.clone(),
-            CsvColumns::Header => match next()? {
-                None => return Ok(()),
-                Some(header) => header.iter().map(str::to_owned).collect(),
-            },
+        let header: Vec<String>;
+        let names = match &self.columns {
+            CsvColumns::Named(names) => names,
+            CsvColumns::Header => {
+                let Some(row) = next()? else { return Ok(()) };
+                header = row.iter().map(str::to_owned).collect();
+                check_names(&header).map_err(|wrong| Fault::processing(CODE, format!("the first row: {wrong}")))?;
+                &header
+            }
         };
-        if self.columns == CsvColumns::Header {
-            check_names(&names).map_err(|wrong| Fault::processing(CODE, format!("the first row: {wrong}")))?;
-        }
         // One row is the record itself, so the first waits for a second.
-        let mut first = next()?.map(|row| object(&names, &row)).transpose()?;
+        let mut first = next()?.map(|row| object(names, &row)).transpose()?;
         while let Some(row) = next()? {
             if let Some(first) = first.take() {
                 made.piece(&record, first);
             }
-            made.piece(&record, object(&names, &row)?);
+            made.piece(&record, object(names, &row)?);
             if made.is_over() {
                 return Ok(());
             }

@@ -93,8 +93,8 @@ impl Document {
                     self.end();
                 }
                 Event::End(_) => self.end(),
-                Event::Text(text) => self.text(from_utf8(&text)?)?,
-                Event::CData(text) => self.text(from_utf8(&text)?)?,
+                Event::Text(text) => self.text(&text.xml10_content().map_err(quick_xml::Error::from)?)?,
+                Event::CData(text) => self.text(&text.xml10_content().map_err(quick_xml::Error::from)?)?,
                 Event::GeneralRef(reference) => self.reference(&reference)?,
                 Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => {}
                 Event::Eof => break,

@@ -36,6 +36,7 @@ fn a_document_is_what_xmltodict_makes_of_it() {
     assert_eq!(json_of(xml).replace("\\n", "").replace("          ", ""), expected);
     assert_eq!(json_of("<a/>"), r#"{"a":null}"#);
     assert_eq!(json_of("\u{feff}<a>&#x20ac;&#65;&lt;&apos;</a>"), r#"{"a":"€A<'"}"#);
+    assert_eq!(json_of("<a>x\r\ny<![CDATA[\r\n]]>z</a>"), r#"{"a":"x\ny\nz"}"#, "a newline is one character");
     assert_eq!(json_of("<a b='x\n&#10;&quot;y'/>"), r#"{"a":{"@b":"x \n\"y"}}"#);
 }
 
