@@ -1,6 +1,7 @@
-//! The simulation in two rings (the delivery half over scripted stores; whole workers over the SDK and the emulator), and
-//! the storm of real processes.
+//! The simulation in two rings (the delivery half over scripted stores; whole workers over the SDK and the emulator), the
+//! storm of real processes, and the fuzzer.
 
+pub mod fuzz;
 pub mod ring1;
 pub mod simulation;
 pub mod storm;

@@ -50,6 +50,15 @@ impl From<Malformed> for Broken {
     }
 }
 
+/// The user records of a record of the stream that is an aggregate; `None` if it is none. For whoever has bytes and no
+/// shard: nothing is counted, and what is broken is no aggregate.
+pub fn user_records(whole: &Record, unpack: &Unpack) -> Option<Vec<Record>> {
+    let aggregate = unpack.kpl.then(|| Aggregate::of(&whole.data).ok().flatten()).flatten()?;
+    let mut records = Vec::with_capacity(aggregate.records());
+    aggregate.take_apart(whole, 0, unpack, &mut records);
+    Some(records)
+}
+
 /// An aggregate that has been checked in every part.
 #[derive(Debug)]
 pub(crate) struct Aggregate {

@@ -27,6 +27,7 @@ mod turns;
 mod unpack;
 mod wire;
 
+pub use aggregate::user_records;
 pub use catalog::{Catalog, ShardFilter, ShardInfo, StreamIdentity, StreamStatus};
 pub use consumer::Consumer;
 pub use errors::StreamError;
