@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Millis;
 use crate::lease::{LeaseKey, Tenure};
 use crate::record::Record;
 use crate::rejected::RejectedRecord;
@@ -60,13 +59,6 @@ impl Chunk {
         self.records.iter().map(|record| record.data.len()).sum::<usize>() + rejected
     }
 
-    /// When the last record that is known of it arrived, be it delivered, rejected or only kept; `None` if everything was
-    /// dropped.
-    pub fn last_arrival(&self) -> Option<Millis> {
-        let kept = self.records.last().into_iter().chain(self.originals.last()).map(|record| record.arrival);
-        kept.chain(self.rejected.last().map(|record| record.arrival)).max()
-    }
-
     /// Cuts a chunk that no transform has seen into pieces of about so many bytes of data, at least one, each continuing
     /// the one before (I15): so that what a transform makes of each can be charged before the next. Never within an
     /// aggregate.
@@ -114,6 +106,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::Millis;
 
     fn record((sequence, sub, size): (u64, u64, usize)) -> Record {
         let (data, partition_key) = (Bytes::from(vec![b'x'; size]), "k".into());

@@ -1,6 +1,7 @@
 //! The real client on the wire: against the emulator in process, and against a server that says what a test wants.
 
 mod emulated;
+mod partitioned;
 mod scripted;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -64,16 +64,26 @@ impl Loop {
             let age = self.context.clock.wall().since(oldest).as_secs_f64();
             metrics.delivery_data_freshness_seconds.get_or_create(at).set(age);
         }
+        let many = receipt.outputs.len() > OUTPUTS_NAMED_MAX;
         for output in &receipt.outputs {
             let (bucket, key, records, bytes) = (&output.bucket, &output.key, output.records, output.size);
             if output.kind == OutputKind::Error {
                 warn!(cid = %receipt.cid, bucket, key, records, bytes, "error records delivered");
+            } else if many {
+                debug!(cid = %receipt.cid, bucket, key, records, bytes, "delivered");
             } else {
                 info!(cid = %receipt.cid, bucket, key, records, bytes, "delivered");
             }
         }
+        if many {
+            let (outputs, records, bytes) = (receipt.outputs.len(), receipt.records, receipt.bytes);
+            info!(cid = %receipt.cid, outputs, records, bytes, "delivered");
+        }
     }
 }
+
+/// Outputs of a commit that the log names one by one.
+const OUTPUTS_NAMED_MAX: usize = 16;
 
 /// What alerts are made of is there from the start: a series that appears with its first step hides that step.
 pub(super) fn begin_at_zero(metrics: &Metrics, at: &At) {

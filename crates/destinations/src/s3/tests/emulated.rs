@@ -9,14 +9,14 @@ use standpipe_flow::{Checksum, OutputKind};
 
 use super::*;
 
-struct World {
-    emulator: Arc<Emulator>,
+pub(super) struct World {
+    pub(super) emulator: Arc<Emulator>,
     connection: Connection,
     now: Arc<AtomicU64>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::answering(RepeatComplete::NoSuchUpload)
     }
 
@@ -34,15 +34,15 @@ impl World {
         self.with(settings())
     }
 
-    fn with(&self, settings: S3Settings) -> S3 {
+    pub(super) fn with(&self, settings: S3Settings) -> S3 {
         destination("http://emulator.test", self.connection.http_client(), settings)
     }
 
-    fn fault(&self, fault: Fault, operation: &str) {
+    pub(super) fn fault(&self, fault: Fault, operation: &str) {
         self.emulator.faults().add(Rule::new(Service::S3, fault).operation(operation).times(1));
     }
 
-    fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.emulator.open_uploads("lake").len()
     }
 
@@ -67,7 +67,7 @@ impl Witness for World {
     }
 }
 
-async fn committed(s3: &S3, number: u64, batch: &Arc<Batch>) -> Receipt {
+pub(super) async fn committed(s3: &S3, number: u64, batch: &Arc<Batch>) -> Receipt {
     let staged = s3.stage(cid(number), batch).await.expect("staged");
     receipt(cid(number), batch, staged)
 }

@@ -180,6 +180,48 @@ async fn requests_say_what_s3_needs_to_hear() {
     assert!(complete.body.contains("<PartNumber>1</PartNumber>"), "{}", complete.body);
 }
 
+/// S3 refuses a request to a bucket of anybody else; so every request must name the owner.
+#[tokio::test(start_paused = true)]
+async fn every_request_names_the_expected_owner_of_its_bucket() {
+    let script = Script::obliging();
+    let owner = |digit: char| Some(digit.to_string().repeat(12));
+    let backup = BackupSettings {
+        bucket: "raw".to_owned(),
+        prefix: Template::prefix(Some("all/")).expect("a prefix"),
+        compression: Compression::Zstd,
+        file_extension: Some(".raw".to_owned()),
+        kms: Some("alias/raw".to_owned()),
+        expected_owner: owner('2'),
+    };
+    let s3 =
+        script.s3("http://script.test", S3Settings { expected_owner: owner('1'), backup: Some(backup), ..settings() });
+    let mut batch = Arc::unwrap_or_clone(conformance::batch(1));
+    for chunk in batch.shards.iter_mut().flat_map(|shard| &mut shard.chunks) {
+        chunk.originals = chunk.records.clone().into();
+    }
+    let batch = Arc::new(batch);
+    let _ = s3.probe().await;
+    let staged = s3.stage(cid(1), &batch).await.expect("staged");
+    s3.write_incident(cid(1), Bytes::from_static(b"{}")).await.expect("written");
+    let receipt = receipt(cid(1), &batch, staged);
+    s3.publish(&receipt).await.expect("published");
+    s3.discard(&receipt.outputs).await.expect("discarded");
+    let _ = s3.open_uploads(&Page::default()).await;
+    let arrived = script.arrived();
+    assert!(arrived.len() > 10, "{}", arrived.len());
+    for request in &arrived {
+        let expected = if request.line.contains(".test/raw") { owner('2') } else { owner('1') };
+        assert_eq!(request.header("x-amz-expected-bucket-owner").map(str::to_owned), expected, "{}", request.line);
+        let signed = request.header("authorization").expect("signed");
+        assert!(signed.contains("x-amz-expected-bucket-owner"), "{signed}");
+    }
+    let opened = |request: &&Arrived| request.line.starts_with("POST") && request.line.contains("raw/all");
+    let opened = arrived.iter().find(opened).expect("the backup's upload");
+    assert_eq!(opened.header("x-amz-server-side-encryption-aws-kms-key-id"), Some("alias/raw"));
+    assert_eq!(opened.header("content-encoding"), Some("zstd"));
+    assert!(opened.line.contains(".raw?"), "{}", opened.line);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_payload_is_not_hashed_twice_under_tls() {
     let script = Script::obliging();
