@@ -1,29 +1,61 @@
-//! Lines of JSON -> a file of columns, as a destination would write it: for readers and measurements outside this
-//! workspace (`tests/peers/formats_parquet.py`, `tests/peers/bench-parquet`).
+//! Lines of JSON -> a Parquet file, as a destination would write it: for readers and measurements outside this workspace
+//! (`tests/peers/formats_parquet.py`, `tests/peers/bench-parquet`).
 //!
-//! `rows SCHEMA LINES OUT`: the columns stand in the file SCHEMA; prints how many records are in the file and, one a
-//! line, why the others are not. Never here: what a value becomes.
+//! `rows SCHEMA LINES OUT [WORD...]`: SCHEMA is a file in any of the languages that a config may name; the words are those
+//! of [`option`]. Prints how many records are in the file and, one a line, why the others are not.
+//! Never here: what a value becomes.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 
 use bytes::Bytes;
-use standpipe_convert::{Columns, Compression, Format, ParquetOptions, encode_all};
+use standpipe_convert::{
+    Columns, Compression, Deserializer, Format, Hive, ParquetCompression, ParquetOptions, ParquetTimestamps,
+    ParquetVersion, RowFormat,
+};
 use standpipe_flow::{LeaseKey, Millis, Record, SequenceNumber};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, schema, lines, out] = arguments.as_slice() else { return Err("usage: rows SCHEMA LINES OUT".into()) };
-    let columns = Columns::parse(&fs::read_to_string(schema)?)?;
-    let format = Format::Parquet { rows: columns.into(), options: ParquetOptions::default() };
+    let [_, schema, lines, out, words @ ..] = arguments.as_slice() else {
+        return Err("usage: rows SCHEMA LINES OUT [WORD...]".into());
+    };
+    let (mut options, mut deserializer) = (ParquetOptions::default(), Deserializer::default());
+    words.iter().try_for_each(|word| option(word, &mut options, &mut deserializer))?;
+    let rows = RowFormat::new(Columns::from_schema(&fs::read_to_string(schema)?)?, deserializer)?;
+    let format = Format::Parquet { rows: rows.into(), options };
+
     let lease = LeaseKey::new("shardId-000000000000");
-    let lines = BufReader::new(File::open(lines)?).split(b'\n').map_while(Result::ok);
-    let records: Vec<Record> = lines.map(record).collect();
+    let mut encoder = format.encoder(Compression::None);
     let mut out = File::create(out)?;
-    let records = records.iter().map(|record| (&lease, record));
-    let object = encode_all(format.encoder(Compression::None), records, |part| out.write_all(&part))?;
-    println!("{} records, {} bytes, {} rejected", object.records, object.bytes, object.rejected.len());
-    object.rejected.iter().for_each(|rejected| println!("{} {}", rejected.code, rejected.message));
+    let mut rejected = Vec::new();
+    for line in BufReader::with_capacity(1 << 20, File::open(lines)?).split(b'\n') {
+        rejected.extend(encoder.push(&lease, &record(line?)).err());
+        while let Some(part) = encoder.take()? {
+            out.write_all(&part)?;
+        }
+    }
+    let encoded = encoder.finish()?;
+    encoded.tail.iter().try_for_each(|part| out.write_all(part))?;
+    println!("{} records, {} rejected", encoded.records, rejected.len());
+    rejected.iter().for_each(|rejected| println!("{} {}", rejected.code, rejected.message));
+    Ok(())
+}
+
+fn option(word: &str, options: &mut ParquetOptions, deserializer: &mut Deserializer) -> Result<(), Box<dyn Error>> {
+    match word {
+        "hive" => *deserializer = Deserializer::Hive(Hive::default()),
+        "none" => options.compression = ParquetCompression::None,
+        "gzip" => options.compression = ParquetCompression::Gzip,
+        "zstd" => options.compression = ParquetCompression::Zstd,
+        "plain" => options.dictionary = false,
+        "v2" => options.version = ParquetVersion::V2,
+        "millis" => options.timestamps = ParquetTimestamps::Millis,
+        "int96" => options.timestamps = ParquetTimestamps::Int96,
+        "small" => (options.page_bytes, options.row_group_bytes) = (ParquetOptions::PAGE_BYTES_MIN, 1 << 20),
+        other => return Err(format!("no option: {other}").into()),
+    }
     Ok(())
 }
 

@@ -35,4 +35,6 @@ pub use failed::{error_line, error_line_bytes};
 pub use joda::{Joda, JodaError};
 pub use orc::{OrcCompression, OrcOptions, orc_supports};
 pub use parts::PART_BYTES;
-pub use schema::{Column, ColumnType, Columns, GlueTable, Inference, Inferring, SchemaError, SourceError, Widening};
+pub use schema::{
+    Column, ColumnType, Columns, GlueTable, Inference, Inferring, Sample, SchemaError, SourceError, Widening,
+};

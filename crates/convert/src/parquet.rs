@@ -8,17 +8,23 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::TimeUnit;
+use arrow_schema::{SchemaRef, TimeUnit};
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
 
 use crate::encode::EncodeError;
 use crate::parts::Parts;
 use crate::rows::Table;
 use crate::schema::Columns;
+
+mod int96;
+
+use int96::Int96Leaf;
 
 /// How the pages of a Parquet file are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -107,37 +113,107 @@ impl Default for ParquetOptions {
 
 /// One Parquet file.
 pub(crate) struct ParquetFile {
-    writer: ArrowWriter<Parts>,
+    file: SerializedFileWriter<Parts>,
+    columns: ArrowRowGroupWriterFactory,
+    schema: SchemaRef,
+    /// The columns of the row group that is being made; none before its first batch.
+    group: Vec<LeafWriter>,
     row_group_bytes: usize,
+}
+
+/// A column of a row group that holds values.
+enum LeafWriter {
+    Arrow(Box<ArrowColumnWriter>),
+    /// The library writes no arrays as INT96.
+    Int96(Int96Leaf),
 }
 
 impl ParquetFile {
     pub(crate) fn new(columns: &Columns, options: &ParquetOptions) -> Result<Self, EncodeError> {
+        Self::open(columns, options).map_err(EncodeError::of)
+    }
+
+    fn open(columns: &Columns, options: &ParquetOptions) -> Result<Self, ParquetError> {
         let schema = Arc::new(columns.arrow_schema_in(options.timestamps.unit()));
-        let arrow = ArrowWriterOptions::new()
-            .with_properties(properties(options))
-            // Readers take the types from Parquet's own schema.
-            .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Parts::default(), schema, arrow).map_err(EncodeError::of)?;
-        Ok(Self { writer, row_group_bytes: options.row_group_bytes })
+        let mut root = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
+        if options.timestamps == ParquetTimestamps::Int96 {
+            root = int96::with_int96(&root)?;
+        }
+        let file = SerializedFileWriter::new(Parts::default(), root, Arc::new(properties(options)))?;
+        let columns = ArrowRowGroupWriterFactory::new(&file, schema.clone());
+        Ok(Self { file, columns, schema, group: Vec::new(), row_group_bytes: options.row_group_bytes })
+    }
+
+    fn append(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.group.is_empty() {
+            let writers = self.columns.create_column_writers(self.file.flushed_row_groups().len())?;
+            let leaves = writers.into_iter().zip(self.file.schema_descr().columns());
+            self.group = leaves.map(|(writer, leaf)| LeafWriter::new(writer, leaf.physical_type())).collect();
+        }
+        let mut writers = self.group.iter_mut();
+        for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
+            for leaf in compute_leaves(field, array)? {
+                if let Some(LeafWriter::Arrow(writer)) = writers.next() {
+                    writer.write(&leaf)?;
+                }
+            }
+        }
+        let mut times = self.group.iter_mut().filter_map(LeafWriter::int96);
+        int96::append(batch, &mut times);
+        if self.group.iter().map(LeafWriter::memory_bytes).sum::<usize>() >= self.row_group_bytes {
+            self.end_group()?;
+        }
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<(), ParquetError> {
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        let mut group = self.file.next_row_group()?;
+        for writer in self.group.drain(..) {
+            match writer {
+                LeafWriter::Arrow(writer) => writer.close()?.append_to_row_group(&mut group)?,
+                LeafWriter::Int96(leaf) => leaf.write(&mut group)?,
+            }
+        }
+        group.close()?;
+        Ok(())
+    }
+}
+
+impl LeafWriter {
+    fn new(writer: ArrowColumnWriter, physical: PhysicalType) -> Self {
+        if physical == PhysicalType::INT96 { Self::Int96(Int96Leaf::default()) } else { Self::Arrow(Box::new(writer)) }
+    }
+
+    fn int96(&mut self) -> Option<&mut Int96Leaf> {
+        if let Self::Int96(leaf) = self { Some(leaf) } else { None }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Arrow(writer) => writer.memory_size(),
+            Self::Int96(leaf) => leaf.memory_bytes(),
+        }
     }
 }
 
 impl Table for ParquetFile {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
-        self.writer.write(batch).map_err(EncodeError::of)?;
-        if self.writer.memory_size() >= self.row_group_bytes {
-            self.writer.flush().map_err(EncodeError::of)?;
-        }
-        Ok(())
+        self.append(batch).map_err(EncodeError::of)
     }
 
     fn take(&mut self) -> Option<Bytes> {
-        self.writer.inner_mut().take()
+        self.file.inner_mut().take()
     }
 
-    fn finish(self) -> Result<Vec<Bytes>, EncodeError> {
-        Ok(self.writer.into_inner().map_err(EncodeError::of)?.finish())
+    fn finish(mut self) -> Result<Vec<Bytes>, EncodeError> {
+        self.end_group().map_err(EncodeError::of)?;
+        Ok(self.file.into_inner().map_err(EncodeError::of)?.finish())
     }
 }
 

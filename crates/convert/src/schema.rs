@@ -22,7 +22,7 @@ mod parse;
 mod source;
 
 pub use glue::GlueTable;
-pub use infer::{Inference, Inferring, Widening};
+pub use infer::{Inference, Inferring, Sample, Widening};
 pub use parse::SchemaError;
 pub use source::SourceError;
 

@@ -19,6 +19,7 @@ use crate::schema::{Column, ColumnType, Inferring, fold};
 use crate::testing::{lease, record};
 
 mod coercions;
+mod reference;
 
 struct File {
     object: EncodedObject,

@@ -28,6 +28,10 @@ pub struct Inference {
     pub widened: Vec<Widening>,
 }
 
+/// Columns and fields that are inferred, in all; keys beyond them are passed over, as keys without a column are. Keys that
+/// are data (of what should be a map) make so many.
+pub const FIELDS_MAX: usize = 10_000;
+
 /// How many widenings are kept: a human reads them.
 pub const WIDENINGS_MAX: usize = 100;
 
@@ -76,11 +80,39 @@ impl Inferring {
     }
 }
 
+/// The records of a stream until there are enough of them, for `schema: { infer: { sample: N } }`: what they are frozen to
+/// is kept for all workers, and every one reads it with [`Columns::parse`].
+pub struct Sample {
+    inferring: Inferring,
+    records: u64,
+}
+
+impl Sample {
+    /// Of so many records.
+    pub fn new(records: u64) -> Self {
+        Self { inferring: Inferring::default(), records }
+    }
+
+    /// Takes in a record, unless there are enough; whether there are now.
+    pub fn record(&mut self, data: &[u8]) -> bool {
+        if self.inferring.lines < self.records {
+            self.inferring.line(self.inferring.lines + 1, data);
+        }
+        self.inferring.lines >= self.records
+    }
+
+    /// The column list; `None` if no record has a field, and more of them must be waited for.
+    pub fn freeze(self) -> Option<String> {
+        self.inferring.finish().columns.map(|columns| columns.to_string())
+    }
+}
+
 /// The widenings so far.
 #[derive(Default)]
 struct Notes {
     line: u64,
     widened: Vec<Widening>,
+    fields: usize,
 }
 
 impl Notes {
@@ -252,7 +284,13 @@ impl Fields {
             }
             let index = match self.fields.get(guess) {
                 Some(field) if field.name == key => guess,
-                _ => self.find_or_add(key),
+                _ => match self.find_or_add(key, notes) {
+                    Some(index) => index,
+                    None => {
+                        json.skip()?;
+                        continue;
+                    }
+                },
             };
             guess = index + 1;
             let field = &mut self.fields[index];
@@ -270,13 +308,18 @@ impl Fields {
         Ok(())
     }
 
-    fn find_or_add(&mut self, key: Cow<'_, str>) -> usize {
-        let next = self.fields.len();
-        let index = *self.by_name.entry(fold(&key)).or_insert(next);
-        if index == next {
-            self.fields.push(Field { name: key.into_owned(), shape: Shape::Null, object: 0 });
+    fn find_or_add(&mut self, key: Cow<'_, str>, notes: &mut Notes) -> Option<usize> {
+        let folded = fold(&key);
+        if let Some(index) = self.by_name.get(&folded) {
+            return Some(*index);
         }
-        index
+        if notes.fields == FIELDS_MAX {
+            return None;
+        }
+        notes.fields += 1;
+        self.by_name.insert(folded, self.fields.len());
+        self.fields.push(Field { name: key.into_owned(), shape: Shape::Null, object: 0 });
+        Some(self.fields.len() - 1)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -347,6 +390,27 @@ mod tests {
         assert_eq!(inferred(&[r#"{"@t":1,"A b":{"c-d":2}}"#]), "`@t` bigint, `A b` struct<`c-d`:bigint>");
         assert_eq!(inferred(&[r#"{"Id":1,"id":"x"}"#, r#"{"ID":2,"":3}"#]), "Id bigint");
         assert_eq!(inferred(&[r#"{"":3}"#]), "");
+    }
+
+    #[test]
+    fn keys_without_end_make_columns_with_an_end() {
+        let mut inferring = Inferring::default();
+        for number in 0..3 * FIELDS_MAX as u64 {
+            let line = format!(r#"{{"k":{{"id{number}":1,"x{number}":{{"y":[]}}}}}}"#);
+            inferring.line(number, line.as_bytes());
+        }
+        let columns = inferring.finish().columns.expect("columns").to_string();
+        assert_eq!(columns.matches(':').count(), FIELDS_MAX - 1);
+        assert!(Columns::parse(&columns).is_ok());
+    }
+
+    #[test]
+    fn a_sample_is_frozen_to_a_column_list() {
+        let mut sample = Sample::new(3);
+        let records = [r#"{"a":1}"#, "broken", r#"{"a":2,"b":{"c":null}}"#, r#"{"a":"x","d":1}"#];
+        assert_eq!(records.map(|record| sample.record(record.as_bytes())), [false, false, true, true]);
+        assert_eq!(sample.freeze().as_deref(), Some("a bigint, b struct<c:string>"));
+        assert_eq!(Sample::new(1).freeze(), None);
     }
 
     #[test]

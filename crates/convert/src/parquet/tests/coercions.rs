@@ -248,3 +248,48 @@ fn pages_of_version_2_without_dictionaries_read_back() {
     assert_eq!(metadata.file_metadata().version(), 2);
     assert_eq!(metadata.row_group(0).column(0).dictionary_page_offset(), None);
 }
+
+#[test]
+fn timestamps_are_written_as_int96_at_every_depth_when_that_is_asked_for() {
+    let columns = "id int, t timestamp, s struct<x:string,t:timestamp,l:array<timestamp>>, \
+                   m map<string,struct<t:timestamp>>, ll array<array<timestamp>>, k map<timestamp,int>";
+    let records = [
+        r#"{"id":1,"t":"2018-02-07T19:58:48.123456Z","s":{"x":"y","t":0,"l":[1,null,2]},"ll":[[1,2],[],null,[null]]}"#,
+        r#"{"id":2,"m":{"a":{"t":1},"b":null,"c":{}},"s":{"l":[]},"ll":[]}"#,
+        r#"{"id":3,"t":"1900-01-01 00:00:00","s":null,"m":{},"k":{"5":1,"6":null}}"#,
+        r#"{"id":4,"t":null}"#,
+        r#"{"id":5,"t":-1,"ll":[[3]],"s":{"t":4}}"#,
+    ];
+    let columns = Columns::parse(columns).expect("columns");
+    let options = ParquetOptions { timestamps: ParquetTimestamps::Int96, ..ParquetOptions::default() };
+    let int96 = encode_as(columns.clone().into(), &options, &records);
+    let micros = encode_as(columns.into(), &ParquetOptions::default(), &records);
+    let schema = int96.metadata().file_metadata().schema_descr_ptr();
+    let physical: Vec<_> = schema.columns().iter().map(|leaf| leaf.physical_type()).collect();
+    assert_eq!(physical.iter().filter(|kind| **kind == PhysicalType::INT96).count(), 6);
+    // The reader gives nanoseconds.
+    assert_eq!(int96.rows(), micros.rows().into_iter().map(nanos).collect::<Vec<_>>());
+}
+
+/// Every number of microseconds as nanoseconds: those of timestamps, for `id` and values are small.
+fn nanos(row: Value) -> Value {
+    fn times(value: Value, key: &str) -> Value {
+        match value {
+            Value::Number(number) if key == "t" || key == "l" => (number.as_i64().expect("micros") * 1000).into(),
+            Value::Array(values) => values.into_iter().map(|value| times(value, key)).collect(),
+            Value::Object(object) if key == "k" => {
+                let entries = object.into_iter();
+                entries.map(|(key, value)| (format!("{key}000"), value)).collect::<Map<_, _>>().into()
+            }
+            Value::Object(object) => {
+                let entries = object.into_iter().map(|(key, value)| {
+                    let value = times(value, if key == "ll" { "l" } else { &key });
+                    (key, value)
+                });
+                entries.collect::<Map<_, _>>().into()
+            }
+            other => other,
+        }
+    }
+    times(row, "")
+}
