@@ -1,8 +1,10 @@
 //! Lines of JSON -> a Parquet file, as a destination would write it: for readers and measurements outside this workspace
 //! (`tests/peers/formats_parquet.py`, `tests/peers/bench-parquet`).
 //!
-//! `rows SCHEMA LINES OUT [WORD...]`: SCHEMA is a file in any of the languages that a config may name; the words are those
-//! of [`option`]. Prints how many records are in the file and, one a line, why the others are not.
+//!     rows SCHEMA LINES OUT [WORD...]   SCHEMA is a file in any of the languages that a config may name; the words are
+//!                                       those of `option`. Prints how many records are in the file and why others are not
+//!     rows --columns LINES              prints the columns that hold the lines
+//!
 //! Never here: what a value becomes.
 
 use std::error::Error;
@@ -12,15 +14,25 @@ use std::io::{BufRead, BufReader, Write};
 use bytes::Bytes;
 use standpipe_convert::{
     Columns, Compression, Deserializer, Format, Hive, ParquetCompression, ParquetOptions, ParquetTimestamps,
-    ParquetVersion, RowFormat,
+    ParquetVersion, RowFormat, Sample,
 };
 use standpipe_flow::{LeaseKey, Millis, Record, SequenceNumber};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, schema, lines, out, words @ ..] = arguments.as_slice() else {
-        return Err("usage: rows SCHEMA LINES OUT [WORD...]".into());
+    let [_, schema, lines, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: rows SCHEMA LINES OUT [WORD...] | rows --columns LINES".into());
     };
+    let lines = BufReader::with_capacity(1 << 20, File::open(lines)?).split(b'\n');
+    if schema == "--columns" {
+        let mut sample = Sample::new(u64::MAX);
+        for line in lines {
+            sample.record(&line?);
+        }
+        println!("{}", sample.freeze().unwrap_or_default());
+        return Ok(());
+    }
+    let [out, words @ ..] = rest else { return Err("where to?".into()) };
     let (mut options, mut deserializer) = (ParquetOptions::default(), Deserializer::default());
     words.iter().try_for_each(|word| option(word, &mut options, &mut deserializer))?;
     let rows = RowFormat::new(Columns::from_schema(&fs::read_to_string(schema)?)?, deserializer)?;
@@ -30,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut encoder = format.encoder(Compression::None);
     let mut out = File::create(out)?;
     let mut rejected = Vec::new();
-    for line in BufReader::with_capacity(1 << 20, File::open(lines)?).split(b'\n') {
+    for line in lines {
         rejected.extend(encoder.push(&lease, &record(line?)).err());
         while let Some(part) = encoder.take()? {
             out.write_all(&part)?;
