@@ -24,4 +24,9 @@ pub trait Transform: Debug + Send + Sync + 'static {
     fn gathers(&self) -> Option<(usize, Duration)> {
         None
     }
+
+    /// Bytes of data that it works on at the same time; a larger chunk comes in pieces. `None`: a little at a time.
+    fn at_once(&self) -> Option<usize> {
+        None
+    }
 }

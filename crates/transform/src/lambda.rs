@@ -46,7 +46,8 @@ pub struct LambdaSettings {
     pub pipeline: String,
     /// `retries`: how often an invocation is tried again after the function failed, or did not answer in time.
     pub retries: u32,
-    /// `buffer.size`: bytes of data for one invocation, before base64. More than fit into a request (6 MiB) never go out.
+    /// `buffer.size`: an invocation has all its records when it has so many bytes of data, before base64; or when no more
+    /// fit into a request (6 MiB).
     pub buffer_bytes: usize,
     /// `buffer.interval`: how long records wait for others to go with.
     pub buffer_wait: Duration,
@@ -70,6 +71,11 @@ impl LambdaSettings {
             concurrency: 5,
             concurrency_of_process: 64,
         }
+    }
+
+    /// Bytes of data that one invocation can carry, at most.
+    fn invocation_bytes(&self) -> usize {
+        self.buffer_bytes.min(event::REQUEST_BYTES_MAX / 4 * 3)
     }
 }
 
@@ -210,9 +216,12 @@ impl Transform for Lambda {
     }
 
     fn gathers(&self) -> Option<(usize, Duration)> {
-        // More would go out in several requests anyway.
-        let bytes_max = event::REQUEST_BYTES_MAX / 4 * 3;
-        Some((self.settings.buffer_bytes.min(bytes_max), self.settings.buffer_wait))
+        Some((self.settings.invocation_bytes(), self.settings.buffer_wait))
+    }
+
+    /// As many invocations as may be under way for a shard.
+    fn at_once(&self) -> Option<usize> {
+        Some(self.settings.invocation_bytes().saturating_mul(self.settings.concurrency.max(1)))
     }
 }
 

@@ -75,6 +75,13 @@ impl Transforms {
         self.steps.is_empty() && !self.keeps_originals
     }
 
+    fn alls(&self) -> impl Iterator<Item = &Arc<dyn Transform>> {
+        self.steps.iter().filter_map(|run| match run {
+            Run::Each(_) => None,
+            Run::All(transform) => Some(transform),
+        })
+    }
+
     async fn each(&self, stages: Arc<[Arc<dyn Stage>]>, chunk: Chunk) -> Chunk {
         let (sender, receiver) = oneshot::channel();
         let (counts, result_bytes_max) = (self.counts.clone(), self.result_bytes_max);
@@ -113,11 +120,12 @@ impl Transform for Transforms {
 
     /// As much as the largest asks for, as long as the most impatient waits.
     fn gathers(&self) -> Option<(usize, Duration)> {
-        let gathers = self.steps.iter().filter_map(|run| match run {
-            Run::Each(_) => None,
-            Run::All(transform) => transform.gathers(),
-        });
+        let gathers = self.alls().filter_map(|transform| transform.gathers());
         gathers.reduce(|(bytes, wait), (more, sooner)| (bytes.max(more), wait.min(sooner)))
+    }
+
+    fn at_once(&self) -> Option<usize> {
+        self.alls().filter_map(|transform| transform.at_once()).max()
     }
 }
 

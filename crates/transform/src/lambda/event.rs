@@ -37,14 +37,14 @@ impl Display for RecordId<'_> {
     }
 }
 
-/// Cuts records into runs, in order: each of at most so many bytes of data and of a request that Lambda takes, at least
-/// one record.
-pub(super) fn cut(records: &[Record], head: &Head, shard: &str, bytes_max: usize) -> Vec<Range<usize>> {
+/// Cuts records into runs, in order: each of about so many bytes of data, at least one record, and none that Lambda does
+/// not take.
+pub(super) fn cut(records: &[Record], head: &Head, shard: &str, bytes: usize) -> Vec<Range<usize>> {
     let mut cuts: Vec<Range<usize>> = Vec::new();
     let (mut start, mut data, mut request) = (0, 0, head_bytes(head));
     for (i, record) in records.iter().enumerate() {
         let more = record_bytes(record, shard);
-        if i > start && (data + record.data.len() > bytes_max || request + more > REQUEST_BYTES_MAX) {
+        if i > start && (data >= bytes || request + more > REQUEST_BYTES_MAX) {
             cuts.push(start..i);
             (start, data, request) = (i, 0, head_bytes(head));
         }

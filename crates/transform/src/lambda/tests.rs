@@ -404,13 +404,14 @@ async fn several_records_of_one_have_ids_of_their_own_and_bytes_that_stay_are_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_gathered_is_what_one_invocation_takes() {
-    let gathers = |bytes| {
+async fn what_is_gathered_is_what_one_invocation_takes_and_a_chunk_comes_for_as_many_as_may_be_under_way() {
+    let of = |bytes| {
         let settings = |settings: &mut LambdaSettings| settings.buffer_bytes = bytes;
-        lambda(settings, |_, event| ready(shout(&event))).0.gathers()
+        lambda(settings, |_, event| ready(shout(&event))).0
     };
-    assert_eq!(gathers(1 << 20), Some((1 << 20, Duration::from_secs(60))));
-    assert!(gathers(1 << 30).is_some_and(|(bytes, _)| bytes < 5 << 20));
+    assert_eq!(of(1 << 20).gathers(), Some((1 << 20, Duration::from_secs(60))));
+    assert_eq!(of(1 << 20).at_once(), Some(5 << 20));
+    assert!(of(1 << 30).gathers().is_some_and(|(bytes, _)| bytes < 5 << 20));
 }
 
 #[test]
