@@ -360,7 +360,15 @@ impl ColumnWriter {
                     add_double(statistics, value);
                 }
             }
-            (Streams::Text(text), _) => {
+            _ => return self.write_others(array, rows),
+        }
+        Ok(())
+    }
+
+    fn write_others(&mut self, array: &dyn Array, rows: &[usize]) -> Result<(), EncodeError> {
+        let statistics = &mut self.statistics.values;
+        match &mut self.values {
+            Streams::Text(text) => {
                 let array = array.as_string_opt::<i32>().ok_or_else(unlike)?;
                 for value in rows.iter().map(|row| array.value(*row).as_bytes()) {
                     text.push(value);
@@ -370,7 +378,7 @@ impl ColumnWriter {
                     }
                 }
             }
-            (Streams::Binary { data, lengths }, _) => {
+            Streams::Binary { data, lengths } => {
                 let array = array.as_binary_opt::<i32>().ok_or_else(unlike)?;
                 for value in rows.iter().map(|row| array.value(*row)) {
                     data.extend_from_slice(value);
@@ -380,7 +388,7 @@ impl ColumnWriter {
                     }
                 }
             }
-            (Streams::Decimal { data, scales, scale }, _) => {
+            Streams::Decimal { data, scales, scale } => {
                 for value in primitive::<Decimal128Type>(array, rows)? {
                     put_varint(data, (value << 1 ^ value >> 127) as u128);
                     scales.push(*scale);
@@ -389,7 +397,7 @@ impl ColumnWriter {
                     }
                 }
             }
-            (Streams::Timestamp { seconds, nanos }, _) => {
+            Streams::Timestamp { seconds, nanos } => {
                 for value in primitive::<TimestampMicrosecondType>(array, rows)? {
                     let (second, nano) = timestamp(value);
                     seconds.push(second);

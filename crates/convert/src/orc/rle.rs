@@ -312,7 +312,134 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u128) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Bits of a stream, the highest first.
+    struct Reader<'a> {
+        bytes: &'a [u8],
+        bit: usize,
+    }
+
+    impl Reader<'_> {
+        fn bits(&mut self, count: usize) -> u64 {
+            (0..count).fold(0, |all, _| {
+                let bit = self.bytes[self.bit / 8] >> (7 - self.bit % 8) & 1;
+                self.bit += 1;
+                all << 1 | u64::from(bit)
+            })
+        }
+
+        fn varint(&mut self) -> u64 {
+            let (mut value, mut shift) = (0, 0);
+            loop {
+                let byte = self.bits(8);
+                value |= (byte & 0x7f) << shift;
+                shift += 7;
+                if byte < 0x80 {
+                    return value;
+                }
+            }
+        }
+    }
+
+    /// Reads integers as the specification says, table by table.
+    fn read_integers(bytes: &[u8], signed: bool) -> Vec<i64> {
+        let unzigzag = |raw: u64| (raw >> 1) as i64 ^ -((raw & 1) as i64);
+        let plain = |raw: u64| if signed { unzigzag(raw) } else { raw as i64 };
+        let width = |code: u64| match code {
+            0..=23 => code as usize + 1,
+            24..=27 => [26, 28, 30, 32][code as usize - 24],
+            _ => [40, 48, 56, 64][code as usize - 28],
+        };
+        let mut reader = Reader { bytes, bit: 0 };
+        let mut values = Vec::new();
+        while reader.bit < bytes.len() * 8 {
+            let encoding = reader.bits(2);
+            if encoding == 0 {
+                let (bytes, count) = (reader.bits(3) + 1, reader.bits(3) + 3);
+                let value = plain(reader.bits(bytes as usize * 8));
+                values.extend((0..count).map(|_| value));
+                continue;
+            }
+            let (code, count) = (reader.bits(5), reader.bits(9) as usize + 1);
+            if encoding == 1 {
+                values.extend((0..count).map(|_| plain(reader.bits(width(code)))));
+            } else {
+                assert_eq!(encoding, 3);
+                let (mut value, first) = (plain(reader.varint()), unzigzag(reader.varint()));
+                values.push(value);
+                for at in 1..count {
+                    let delta = if at == 1 || code == 0 { first.unsigned_abs() } else { reader.bits(width(code)) };
+                    value =
+                        if first < 0 { value.wrapping_sub_unsigned(delta) } else { value.wrapping_add_unsigned(delta) };
+                    values.push(value);
+                }
+            }
+            reader.bit = reader.bit.next_multiple_of(8);
+        }
+        values
+    }
+
+    fn read_bytes(mut bytes: &[u8]) -> Vec<u8> {
+        let mut values = Vec::new();
+        while let Some((control, rest)) = bytes.split_first() {
+            let list = (*control as i8).unsigned_abs() as usize;
+            if *control < 128 {
+                values.extend(vec![rest[0]; list + 3]);
+                bytes = &rest[1..];
+            } else {
+                values.extend_from_slice(&rest[..list]);
+                bytes = &rest[list..];
+            }
+        }
+        values
+    }
+
+    /// Values as columns have them: noise, runs, and rising and falling lists.
+    fn lists() -> impl Strategy<Value = Vec<i64>> {
+        let edges = prop::sample::select(vec![i64::MIN, i64::MAX, -1, 0, 1, 1 << 31, -(1 << 24)]);
+        let piece = prop_oneof![
+            (any::<i64>(), 1..40usize).prop_map(|(value, count)| vec![value; count]),
+            (-1000..1000i64, -50..50i64, 1..700usize)
+                .prop_map(|(first, step, count)| (0..count as i64).map(|at| first + at * step).collect()),
+            (0..100i64, 1..200usize).prop_map(|(first, count)| (0..count as i64).map(|at| first + at * at).collect()),
+            prop::collection::vec(prop_oneof![any::<i64>(), -300..300i64, edges], 1..600),
+        ];
+        prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn integers_read_back(values in lists()) {
+            prop_assert_eq!(read_integers(&integers(true, &values), true), values.clone());
+            let lengths: Vec<i64> = values.iter().map(|value| value & i64::MAX).collect();
+            prop_assert_eq!(read_integers(&integers(false, &lengths), false), lengths);
+        }
+
+        #[test]
+        fn bytes_read_back(pieces in prop::collection::vec((any::<u8>(), 1..300usize), 0..60)) {
+            let values: Vec<u8> = pieces.iter().flat_map(|(byte, count)| vec![*byte; count % 7 * count / 6 + 1]).collect();
+            prop_assert_eq!(read_bytes(&bytes(&values)), values);
+        }
+
+        #[test]
+        fn a_mark_is_where_a_value_begins(values in lists(), at in any::<prop::sample::Index>()) {
+            prop_assume!(!values.is_empty());
+            let (at, mut runs) = (at.index(values.len()), Integers::signed());
+            let mut mark = Mark::default();
+            for (place, value) in values.iter().enumerate() {
+                if place == at {
+                    mark = runs.mark();
+                }
+                runs.push(*value);
+            }
+            let out = runs.take();
+            let rest = read_integers(&out[mark.byte..], true);
+            prop_assert_eq!(rest[mark.values.unwrap_or_default()], values[at]);
+        }
+    }
 
     fn integers(signed: bool, values: &[i64]) -> Vec<u8> {
         let mut runs = Integers { signed, ..Integers::signed() };
