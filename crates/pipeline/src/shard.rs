@@ -35,7 +35,7 @@ pub enum ReadEnd {
     Gone,
     /// Nobody takes chunks of it any more.
     Stopped,
-    /// It caught up, and is the only reader now: another one leads from where it stands.
+    /// It was second in line, and is the only reader now: another one leads from where it stands.
     LeftAlone,
     /// The reader panicked: a defect. What it had not handed on is read again by the next one.
     Died,
@@ -64,7 +64,7 @@ pub struct ReadContext {
 const DENIED_PAUSE: Duration = Duration::from_secs(5);
 /// Every so many failures in a row are said aloud.
 const LOUD_FAILURES: u64 = 5;
-/// Bytes of data that are transformed at once.
+/// Bytes of data that are transformed at once, unless the transform says otherwise.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// One start of a reader.
@@ -117,6 +117,9 @@ impl Task {
     async fn read_on<R: ShardReader>(mut self, mut reader: R) -> ReadEnd {
         let mut failures = 0u64;
         loop {
+            if !self.holds_something() && self.of.feeds.is_left_alone(self.of.reader) {
+                return ReadEnd::LeftAlone;
+            }
             let Some((share, answer)) = self.next(&mut reader).await else { return ReadEnd::Stopped };
             match answer {
                 Ok(Read::Chunk(chunk)) => {
@@ -136,9 +139,6 @@ impl Task {
                     self.context.progress.empty(&self.key, behind, self.context.clock.elapsed());
                     if !self.of.feeds.goes_on(self.of.reader, &self.at) {
                         return ReadEnd::Stopped;
-                    }
-                    if behind.is_zero() && self.of.feeds.is_left_alone(self.of.reader) {
-                        return ReadEnd::LeftAlone;
                     }
                 }
                 Ok(Read::End { children }) => {
@@ -272,7 +272,7 @@ impl Task {
 
     /// Piece by piece: before each there is a share for what it will probably become, and for what is left behind it.
     async fn transform(&mut self, transform: Arc<dyn Transform>, chunk: Chunk, mut share: Share) -> bool {
-        let pieces = chunk.pieces(PIECE_BYTES);
+        let pieces = chunk.pieces(transform.at_once().unwrap_or(PIECE_BYTES));
         let mut left: usize = pieces.iter().map(|piece| piece.memory_bytes).sum();
         for piece in pieces {
             let (came, newest) = (piece.memory_bytes, newest(&piece));
