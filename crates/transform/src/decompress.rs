@@ -1,7 +1,7 @@
 //! `decompress`: a record that was compressed by its producer, as CloudWatch Logs does, to what it holds.
 //!
-//! Whatever the input says of itself, no more is allocated for one record than the most that may come out of it, and a
-//! block. What is broken is rejected with the bytes that were read, in the folder that Firehose gives it
+//! Whatever the input says of itself, no more is allocated for one record than the most that may come out of it. What is
+//! broken is rejected with the bytes that were read, in the folder that Firehose gives it
 //! (`decompression-failed`); the codes are ours, Firehose documents none.
 //!
 //! Never here: compressing, archives of several files.
@@ -17,9 +17,6 @@ use crate::stage::{Fault, Made, Stage};
 
 /// `error-output-type` of what cannot be decompressed.
 pub const DECOMPRESSION_FAILED: &str = "decompression-failed";
-
-/// Bytes that are read at a time.
-const BLOCK: usize = 64 << 10;
 
 /// Deflate makes no more than this of one byte.
 const GZIP_RATIO_MAX: usize = 1032;
@@ -118,33 +115,37 @@ fn sniff(data: &[u8]) -> Codec {
 }
 
 fn gunzip(data: &[u8], bytes_max: usize) -> Result<Bytes, Broken> {
-    // The last four bytes say the size of the last member: mostly all of it, and a lie costs no more than the limit.
+    // The last four bytes say the size of the last member: mostly all there is.
     let said = data.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
-    let mut out = Vec::with_capacity(said.min(bytes_max).min(data.len().saturating_mul(GZIP_RATIO_MAX)));
+    let guess = said.min(bytes_max).min(data.len().saturating_mul(GZIP_RATIO_MAX));
+    if let Some(out) = inflate(data, guess)? {
+        return Ok(out);
+    }
+    // Before memory is taken for more, it is counted.
+    let mut all = MultiGzDecoder::new(data).take(bytes_max as u64 + 1);
+    let size = std::io::copy(&mut all, &mut std::io::sink()).map_err(|_| Broken::Corrupt)?;
+    let size = usize::try_from(size).ok().filter(|size| *size <= bytes_max).ok_or(Broken::TooLarge)?;
+    inflate(data, size)?.ok_or(Broken::Corrupt)
+}
+
+/// What comes out, if that is no more than `bytes`.
+fn inflate(data: &[u8], bytes: usize) -> Result<Option<Bytes>, Broken> {
     let mut decoder = MultiGzDecoder::new(data);
+    let mut out = vec![0; bytes];
+    let mut filled = 0;
     loop {
-        if out.len() == out.capacity() {
-            // Whether there is more is asked before memory is taken for it.
-            let mut probe = [0; 32];
-            let read = decoder.read(&mut probe).map_err(|_| Broken::Corrupt)?;
-            if read == 0 {
-                break;
-            }
-            out.reserve_exact(out.len().clamp(BLOCK, (bytes_max - out.len()).max(BLOCK)));
-            out.extend_from_slice(&probe[..read]);
-        }
-        let filled = out.len();
-        out.resize(out.capacity().min(filled + BLOCK), 0);
-        let read = decoder.read(&mut out[filled..]).map_err(|_| Broken::Corrupt)?;
-        out.truncate(filled + read);
-        if out.len() > bytes_max {
-            return Err(Broken::TooLarge);
-        }
-        if read == 0 {
-            break;
+        // Only the read that gives nothing has seen that the checksum is right.
+        let (room, mut more) = (&mut out[filled..], [0]);
+        let is_full = room.is_empty();
+        let read = decoder.read(if is_full { &mut more } else { room }).map_err(|_| Broken::Corrupt)?;
+        match read {
+            0 => break,
+            _ if is_full => return Ok(None),
+            _ => filled += read,
         }
     }
-    Ok(out.into_boxed_slice().into())
+    out.truncate(filled);
+    Ok(Some(out.into_boxed_slice().into()))
 }
 
 fn unzstd(data: &[u8], bytes_max: usize) -> Result<Bytes, Broken> {
