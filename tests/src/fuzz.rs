@@ -17,6 +17,7 @@ use peak_alloc::PeakAlloc;
 
 use crate::simulation::Dice;
 
+mod jq;
 mod mutate;
 mod stages;
 mod targets;
@@ -181,4 +182,9 @@ impl Run<'_> {
             self.corpus.push(input);
         }
     }
+}
+
+/// A message without the values that it shows, which would make every answer a new one.
+fn words(message: &str) -> &str {
+    message.split(['"', ':', '(', '`']).next().unwrap_or_default()
 }
