@@ -445,3 +445,6 @@ impl Drop for Blocked<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,8 +80,16 @@ impl ScriptedLog {
     }
 }
 
+/// Whether the receipt of a commit has outputs on pages beside it.
+fn has_pages(cid: CommitId) -> bool {
+    cid.0[14].is_multiple_of(3)
+}
+
 fn commit(store: &mut Store, who: &WorkerId, commit: &Commit) -> Result<(), CommitError> {
     let cid = commit.receipt.cid;
+    if has_pages(cid) && !store.paged.contains(&cid) {
+        store.fail(format!("{cid} is sent before the pages that its receipt names are written"));
+    }
     // The client request token: the same transaction again is answered as the first one was.
     let known = store.receipts.contains_key(&cid) && cid.0[15].is_multiple_of(2);
     let answer = if known { Ok(()) } else { store.transact(&commit.writes(), &ReceiptWrite::Put(&commit.receipt)) };
@@ -101,9 +109,17 @@ fn commit(store: &mut Store, who: &WorkerId, commit: &Commit) -> Result<(), Comm
 
 #[async_trait]
 impl CommitLog for ScriptedLog {
-    /// A receipt of this store holds all its outputs.
-    async fn prepare(&self, _: &Receipt) -> Result<(), CommitError> {
-        Ok(())
+    async fn prepare(&self, receipt: &Receipt) -> Result<(), CommitError> {
+        let (cid, who) = (receipt.cid, self.worker.clone());
+        if !has_pages(cid) {
+            return Ok(());
+        }
+        self.ask(80, move |store| {
+            store.note(format!("{who} writes the pages of {cid}"));
+            store.paged.insert(cid);
+            Ok(())
+        })
+        .await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {

@@ -69,6 +69,8 @@ pub struct Store {
     pub destination: DestinationId,
     pub rows: BTreeMap<LeaseKey, LeaseRow>,
     pub receipts: BTreeMap<CommitId, Receipt>,
+    /// Commits whose receipt has pages beside it that are written.
+    pub paged: BTreeSet<CommitId>,
     pub uploads: BTreeMap<String, Upload>,
     pub incidents: BTreeSet<CommitId>,
     pub shards: BTreeMap<LeaseKey, Shard>,
@@ -89,6 +91,7 @@ impl Store {
             destination,
             rows: shards.keys().map(|lease| (lease.clone(), LeaseRow::new(lease.clone()))).collect(),
             receipts: BTreeMap::new(),
+            paged: BTreeSet::new(),
             uploads: BTreeMap::new(),
             incidents: BTreeSet::new(),
             shards,

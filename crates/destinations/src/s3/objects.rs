@@ -8,12 +8,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use standpipe_flow::{Batch, LeaseKey, Millis, Partition, Record};
+use standpipe_flow::{Batch, LeaseKey, Millis, Partition, Record, RejectedRecord};
 
 /// Record data of one encoding job: large enough that handing it over costs nothing, small enough to yield few parts.
 const JOB_BYTES: u64 = 4 << 20;
 /// Records of one encoding job, for those with little data.
 const JOB_RECORDS: u32 = 16 << 10;
+
+/// Firehose's code for a record of one partition too many.
+const PARTITIONS_EXCEEDED: &str = "DynamicPartitioning.ActivePartitionsLimitExceeded";
 
 /// Which records of the chunks are meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +44,15 @@ struct Piece {
     chunk: u32,
     from: u32,
     to: u32,
+}
+
+impl Piece {
+    fn records<'a>(&self, kept: Kept, batch: &'a Batch) -> impl Iterator<Item = (&'a LeaseKey, &'a Record)> + use<'a> {
+        let (shard, chunk) = (self.shard as usize, self.chunk as usize);
+        let lease = &batch.shards[shard].range.fence.lease;
+        let records = &kept.of(batch, shard, chunk)[self.from as usize..self.to as usize];
+        records.iter().map(move |record| (lease, record))
+    }
 }
 
 /// The records of one object.
@@ -91,6 +103,11 @@ impl Object {
         objects
     }
 
+    /// Its records, each with its lease.
+    pub(super) fn records<'a>(&'a self, batch: &'a Batch) -> impl Iterator<Item = (&'a LeaseKey, &'a Record)> {
+        self.pieces.iter().flat_map(move |piece| piece.records(self.kept, batch))
+    }
+
     /// Its jobs, one after the other.
     pub(super) fn jobs(&self) -> Jobs<'_> {
         Jobs { object: self, piece: 0, record: self.pieces.first().map_or(0, |piece| piece.from) }
@@ -122,6 +139,14 @@ pub(super) fn of_records(batch: &Batch, size: u64) -> Vec<Object> {
     objects.into_iter().flat_map(bounded).collect()
 }
 
+/// The records of all objects but the first `most`, which remain.
+pub(super) fn reject_beyond(most: usize, objects: &mut Vec<Object>, batch: &Batch) -> Vec<RejectedRecord> {
+    let further = objects.split_off(objects.len().min(most));
+    let reason: Arc<str> = format!("a batch has more than {most} partitions").into();
+    let reject = |of| RejectedRecord::of(of, "processing-failed", PARTITIONS_EXCEEDED, reason.clone());
+    further.iter().flat_map(|object| object.records(batch)).map(reject).collect()
+}
+
 /// The backup object of a batch; `None` if nothing was kept.
 pub(super) fn of_originals(batch: &Batch) -> Option<Object> {
     let mut object = Object::new(Kept::Originals, None);
@@ -144,12 +169,7 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn records<'a>(&'a self, batch: &'a Batch) -> impl Iterator<Item = (&'a LeaseKey, &'a Record)> {
-        self.pieces.iter().flat_map(move |piece| {
-            let (shard, chunk) = (piece.shard as usize, piece.chunk as usize);
-            let lease = &batch.shards[shard].range.fence.lease;
-            let records = &self.kept.of(batch, shard, chunk)[piece.from as usize..piece.to as usize];
-            records.iter().map(move |record| (lease, record))
-        })
+        self.pieces.iter().flat_map(move |piece| piece.records(self.kept, batch))
     }
 }
 
@@ -287,6 +307,18 @@ mod tests {
         let batch = batch(&[vec![vec![(10, 1); 7], vec![(10, 2); 3]], vec![vec![(10, 1); 5]]]);
         let sizes: Vec<u64> = of_records(&batch, 50).iter().map(|object| object.bytes).collect();
         assert_eq!(sizes, [40, 40, 40, 30]);
+    }
+
+    /// A KPL aggregate of tiny records may have more partitions than anybody can want.
+    #[test]
+    fn records_of_partitions_too_many_are_rejected() {
+        let batch = batch(&[vec![vec![(1, 3), (1, 1), (1, 2), (1, 3), (1, 1)]]]);
+        let mut objects = of_records(&batch, 100);
+        let rejected = reject_beyond(2, &mut objects, &batch);
+        let found: Vec<_> = rejected.iter().map(|record| (record.sequence.as_str(), record.code)).collect();
+        assert_eq!(found, [("1", PARTITIONS_EXCEEDED), ("4", PARTITIONS_EXCEEDED)]);
+        assert_eq!(objects.iter().map(|object| object.bytes).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(reject_beyond(2, &mut objects, &batch), Vec::new());
     }
 
     #[test]

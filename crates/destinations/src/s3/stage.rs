@@ -33,13 +33,27 @@ const OBJECTS_MAX: usize = 32;
 const UNITS_MAX: u32 = 256;
 /// Bytes in a unit.
 const UNIT_BYTES: u64 = 64 << 10;
+/// Encoders of one batch at once: each holds a buffer or a row group, whatever the object.
+const ENCODERS_MAX: usize = 4;
 /// Tries of one object of a batch that has several.
 const TRIES: u32 = 4;
+/// Partitions of one batch, or `partitions.max_active` if that is more. A read has no more plain records; of an aggregate
+/// of small ones, which no batch divides, the records of further partitions are rejected, as Firehose does.
+const PARTITIONS_MAX: usize = 10_000;
 
 /// What became of the records of an object.
 struct EncodedRecords {
     records: u64,
     rejected: Vec<RejectedRecord>,
+}
+
+/// What the objects of a batch share while they are staged.
+struct Room {
+    tries: u32,
+    units: Semaphore,
+    encoders: Semaphore,
+    /// One has failed: no other begins.
+    stop: AtomicBool,
 }
 
 /// An object that is to be staged.
@@ -58,12 +72,16 @@ struct StagedObject {
 
 /// Stages the objects of a batch: all of them, or none that is left open.
 pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
-    let planned = plan(s3, cid, batch).await?;
-    let mut staged = Staged { next_ordinal: planned.len() as u32, ..Staged::default() };
-    let tries = if planned.len() > 1 { TRIES } else { 1 };
-    let (units, stop) = (Semaphore::new(UNITS_MAX as usize), AtomicBool::new(false));
+    let (planned, rejected) = plan(s3, cid, batch).await?;
+    let mut staged = Staged { next_ordinal: planned.len() as u32, rejected, ..Staged::default() };
+    let room = Room {
+        tries: if planned.len() > 1 { TRIES } else { 1 },
+        units: Semaphore::new(UNITS_MAX as usize),
+        encoders: Semaphore::new(ENCODERS_MAX),
+        stop: AtomicBool::new(false),
+    };
     let mut failed = None;
-    let objects = stream::iter(0..planned.len()).map(|n| try_object(s3, batch, &planned[n], (tries, &units, &stop)));
+    let objects = stream::iter(0..planned.len()).map(|n| try_object(s3, batch, &planned[n], &room));
     let mut objects = std::pin::pin!(objects.buffered(OBJECTS_MAX));
     while let Some(object) = objects.next().await {
         match object {
@@ -76,7 +94,7 @@ pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<
             }
             // Those under way go on to their end, so that nothing of them is forgotten; no other begins.
             Err(error) => {
-                stop.store(true, Ordering::Relaxed);
+                room.stop.store(true, Ordering::Relaxed);
                 failed = Some(publish::graver(failed, error));
             }
         }
@@ -88,11 +106,20 @@ pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<
     Err(error)
 }
 
-/// The objects of a batch, with their keys.
-async fn plan(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<Vec<Planned>, DeliveryError> {
-    let (of, size, backup) = (batch.clone(), s3.settings.limits.size_bytes, s3.backup.is_some());
-    let grouped = move || (objects::of_records(&of, size), if backup { objects::of_originals(&of) } else { None });
-    let (data, originals) = offloaded(s3.offload.as_ref(), grouped).await?;
+/// The objects of a batch, with their keys; and the records of partitions that are too many.
+async fn plan(
+    s3: &S3,
+    cid: CommitId,
+    batch: &Arc<Batch>,
+) -> Result<(Vec<Planned>, Vec<RejectedRecord>), DeliveryError> {
+    let (of, limits, backup) = (batch.clone(), s3.settings.limits, s3.backup.is_some());
+    let grouped = move || {
+        let mut data = objects::of_records(&of, limits.size_bytes);
+        let most = PARTITIONS_MAX.max(limits.partitions_max.unwrap_or_default());
+        let rejected = objects::reject_beyond(most, &mut data, &of);
+        (data, rejected, if backup { objects::of_originals(&of) } else { None })
+    };
+    let (data, rejected, originals) = offloaded(s3.offload.as_ref(), grouped).await?;
     let data = data.into_iter().map(|object| (object, OutputKind::Data));
     let objects = data.chain(originals.map(|object| (object, OutputKind::Backup)));
     let key = |(ordinal, (object, kind)): (u32, (Object, OutputKind))| {
@@ -100,7 +127,7 @@ async fn plan(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<Vec<Planned>
         let key = s3.key(cid, kind, (batch.cut_at, ordinal), &of);
         Planned { object, kind, key }
     };
-    Ok((0..).zip(objects).map(key).collect())
+    Ok(((0..).zip(objects).map(key).collect(), rejected))
 }
 
 /// Stages one object, a few times if it fails for the moment.
@@ -108,19 +135,19 @@ async fn try_object(
     s3: &S3,
     batch: &Arc<Batch>,
     planned: &Planned,
-    (tries, units, stop): (u32, &Semaphore, &AtomicBool),
+    room: &Room,
 ) -> Result<StagedObject, DeliveryError> {
     let share = planned.object.bytes.div_ceil(UNIT_BYTES).clamp(1, u64::from(UNITS_MAX)) as u32;
     // It is never closed.
-    let _share = units.acquire_many(share).await.map_err(|_| again("no room to stage an object"))?;
+    let _share = room.units.acquire_many(share).await.map_err(|_| again("no room to stage an object"))?;
     let mut tried = 0;
     loop {
-        if stop.load(Ordering::Relaxed) {
+        if room.stop.load(Ordering::Relaxed) {
             return Ok(StagedObject::default());
         }
         tried += 1;
-        match object(s3, batch, planned).await {
-            Err(DeliveryError::Retry { after, cause }) if tried < tries => {
+        match object(s3, batch, planned, room).await {
+            Err(DeliveryError::Retry { after, cause }) if tried < room.tries => {
                 tracing::debug!(key = planned.key, tried, cause, "an object could not be staged, will be tried again");
                 tokio::time::sleep(s3.pause(tried).max(after.unwrap_or_default())).await;
             }
@@ -130,7 +157,7 @@ async fn try_object(
 }
 
 /// Stages one object, once.
-async fn object(s3: &S3, batch: &Arc<Batch>, planned: &Planned) -> Result<StagedObject, DeliveryError> {
+async fn object(s3: &S3, batch: &Arc<Batch>, planned: &Planned, room: &Room) -> Result<StagedObject, DeliveryError> {
     let (format, compression) = match (planned.kind, &s3.backup) {
         (OutputKind::Backup, Some(backup)) => (&Format::Raw, backup.compression),
         _ => (&s3.settings.format, s3.settings.compression),
@@ -138,9 +165,11 @@ async fn object(s3: &S3, batch: &Arc<Batch>, planned: &Planned) -> Result<Staged
     let new = s3.object(planned.kind, &planned.key, format.content_encoding(compression));
     let mut upload = Upload::new(s3, new);
     let (sender, receiver) = mpsc::channel(1);
-    let encoder = format.encoder(compression);
     // Encoded and uploaded at the same time, in this one task.
-    let encoding = encode(s3, batch, &planned.object, (encoder, sender));
+    let encoding = async {
+        let _encoder = room.encoders.acquire().await.map_err(|_| again("no room to encode an object"))?;
+        encode(s3, batch, &planned.object, (format.encoder(compression), sender)).await
+    };
     match tokio::try_join!(encoding, upload.take_parts(receiver)) {
         Ok((encoded, ())) if encoded.records > 0 => {
             let output = upload.output(planned.kind, encoded.records)?;

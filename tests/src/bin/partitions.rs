@@ -1,0 +1,226 @@
+//! Many partitions in one run: a real worker in a process of its own, over TCP, against the embedded endpoints in this one.
+//!
+//! `partitions [--partitions 5000] [--records 20] [--bytes 300] [--shards 4] [--active 2000] [--memory 512] [--interval 5]
+//! [--latency 0] [--kills 0]`: so many records of so many bytes for each partition, in an order in which every chunk has
+//! most of them; `--active` is `max_active`, `--memory` MiB, `--interval` seconds, `--latency` milliseconds of each request to
+//! S3, `--kills` how often the worker is killed on its way. Printed: whether every record is there exactly once in its own
+//! partition, the worker's peak memory, objects a commit, and requests by kind. Exits 1 if anything is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use standpipe_destinations::object_key::cid_of;
+use standpipe_emulator::{Emulator, Fault, Rule, Service};
+use standpipe_tests::simulation::Dice;
+use standpipe_tests::storm::endpoints::Endpoints;
+use standpipe_tests::storm::{BUCKET, STREAM, number};
+use standpipe_worker::{Ending, Options, Platform};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// The argument that makes this program the worker.
+const WORKER: &str = "--be-the-worker";
+/// Where the worker's config is told.
+const CONFIG: &str = "STANDPIPE_PARTITIONS_CONFIG";
+
+struct Plan {
+    partitions: u64,
+    records: u64,
+    bytes: usize,
+    shards: usize,
+    active: u64,
+    memory: u64,
+    interval: u64,
+    latency: u64,
+    kills: u64,
+}
+
+impl Plan {
+    fn of(arguments: &[String]) -> Result<Self, String> {
+        let given = |flag: &str, default: u64| number(arguments, flag, default as f64).map(|number| number as u64);
+        Ok(Self {
+            partitions: given("--partitions", 5_000)?,
+            records: given("--records", 20)?,
+            bytes: given("--bytes", 300)? as usize,
+            shards: given("--shards", 4)? as usize,
+            active: given("--active", 2_000)?,
+            memory: given("--memory", 512)?,
+            interval: given("--interval", 5)?,
+            latency: given("--latency", 0)?,
+            kills: given("--kills", 0)?,
+        })
+    }
+
+    fn config(&self) -> String {
+        let Self { active, memory, interval, .. } = self;
+        format!(
+            "version: 1
+worker: {{ memory: {memory}MiB, shutdown_grace: 60s }}
+http: \"off\"
+pipelines:
+  partitions:
+    lease: {{ table: standpipe-partitions, failover: 5s }}
+    source: {{ kinesis: {{ stream: {STREAM}, start: trim_horizon }} }}
+    destinations:
+      - s3:
+          bucket: {BUCKET}
+          prefix: \"out/p=!{{partitionKeyFromQuery:p}}/\"
+          error_prefix: \"errors/!{{firehose:error-output-type}}/\"
+          partition_by: {{ p: .p }}
+          partitions: {{ max_active: {active} }}
+          buffer: {{ size: 64MiB, interval: {interval}s }}
+"
+        )
+    }
+
+    /// Record `n` of a partition.
+    fn record(&self, partition: u64, n: u64) -> Bytes {
+        let mut text = format!("{{\"p\":\"p{partition:05}\",\"n\":{n},\"x\":\"");
+        let fill = self.bytes.saturating_sub(text.len() + 2);
+        text.push_str(&"x".repeat(fill));
+        text.push_str("\"}");
+        Bytes::from(text)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be built");
+    let done = if arguments.first().is_some_and(|first| first == WORKER) {
+        runtime.block_on(work())
+    } else {
+        runtime.block_on(run(&arguments))
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("partitions: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The worker's process: until it has caught up. Says how much memory it took.
+async fn work() -> io::Result<bool> {
+    let text = std::env::var(CONFIG).map_err(io::Error::other)?;
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .init();
+    let config = standpipe_config::parse("partitions.yaml", &text, &|_| None, &standpipe_config::Unchecked)
+        .map_err(|errors| io::Error::other(errors.render(false)))?;
+    let platform = Platform::system(&config.aws).await;
+    let options = Options { until_caught_up: true, version: "partitions".into(), ..Options::default() };
+    let ending = standpipe_worker::run(&config, &options, platform, CancellationToken::new()).await;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("unknown").trim();
+    println!("the worker's peak memory (VmHWM)   {peak}");
+    match ending {
+        Ok(Ending::CaughtUp) => Ok(true),
+        other => Err(io::Error::other(format!("the worker ended with {other:?}"))),
+    }
+}
+
+fn start(address: &str, config: &str) -> io::Result<Child> {
+    Command::new(std::env::current_exe()?)
+        .arg(WORKER)
+        .env(CONFIG, config)
+        .env("AWS_ENDPOINT_URL", format!("http://{address}"))
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "worker")
+        .env("AWS_SECRET_ACCESS_KEY", "standpipe")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .stdin(Stdio::null())
+        .spawn()
+}
+
+async fn run(arguments: &[String]) -> io::Result<bool> {
+    let plan = Plan::of(arguments).map_err(io::Error::other)?;
+    let endpoints = Endpoints::open(plan.shards, 1).await?;
+    let emulator = &endpoints.emulator;
+    produce(emulator, &plan);
+    let counted: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
+    let count = counted.clone();
+    emulator.faults().set_hook(move |call| {
+        if call.service != Service::Kinesis {
+            let name = format!("{:?} {}", call.service, call.operation);
+            *count.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+        }
+        None
+    });
+    if plan.latency > 0 {
+        emulator.faults().add(Rule::new(Service::S3, Fault::Delay(plan.latency)));
+    }
+
+    let (config, begun) = (plan.config(), Instant::now());
+    let mut worker = start(&endpoints.address, &config)?;
+    let mut dice = Dice::new(7);
+    for _ in 0..plan.kills {
+        sleep(Duration::from_millis(dice.within(2_000, 9_000))).await;
+        if worker.try_wait()?.is_none() {
+            worker.kill()?;
+            worker.wait()?;
+            worker = start(&endpoints.address, &config)?;
+        }
+    }
+    let ended = loop {
+        match worker.try_wait()? {
+            Some(status) => break status.success(),
+            None => sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("seconds                            {seconds:.1}");
+    for (name, requests) in counted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("requests: {name:<35} {requests:>8}");
+    }
+    Ok(ended & exact(emulator, &plan))
+}
+
+/// Round by round over the partitions, so that neighbours are of different ones.
+fn produce(emulator: &Emulator, plan: &Plan) {
+    for n in 0..plan.records {
+        for first in (0..plan.partitions).step_by(500) {
+            let records: Vec<(String, Bytes)> = (first..plan.partitions.min(first + 500))
+                .map(|partition| (format!("{partition}-{n}"), plan.record(partition, n)))
+                .collect();
+            emulator.put_records(STREAM, &records).expect("the stream takes what is loaded");
+        }
+    }
+    let bytes = plan.partitions * plan.records * plan.bytes as u64;
+    println!("records                            {} of {bytes} bytes", plan.partitions * plan.records);
+}
+
+/// Whether every record is there once, in an object of its partition; says what was found.
+fn exact(emulator: &Emulator, plan: &Plan) -> bool {
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut misplaced, mut by_commit) = (0, BTreeMap::<_, u64>::new());
+    let mut partitions = BTreeSet::new();
+    for object in emulator.objects(BUCKET) {
+        *by_commit.entry(cid_of(&object.key)).or_default() += 1;
+        let partition = object.key.strip_prefix("out/p=").and_then(|key| key.split('/').next()).unwrap_or_default();
+        partitions.insert(partition.to_owned());
+        let body = emulator.object(BUCKET, &object.key).expect("it was just listed");
+        for line in std::str::from_utf8(&body).expect("what was put in").lines() {
+            misplaced += u64::from(!line.starts_with(&format!("{{\"p\":\"{partition}\",")));
+            *found.entry(line.to_owned()).or_default() += 1;
+        }
+    }
+    let expected = |partition, n| String::from_utf8(plan.record(partition, n).to_vec()).expect("text");
+    let all = (0..plan.partitions).flat_map(|partition| (0..plan.records).map(move |n| (partition, n)));
+    let lost = all.filter(|(partition, n)| !found.contains_key(&expected(*partition, *n))).count();
+    let twice = found.values().filter(|count| **count > 1).count();
+    let of_none = found.len() + lost - (plan.partitions * plan.records) as usize;
+    let sizes: Vec<u64> = by_commit.values().copied().collect();
+    let open = emulator.open_uploads(BUCKET).len();
+    println!("partitions                         {}", partitions.len());
+    println!("objects                            {} in {} commits: {sizes:?}", sizes.iter().sum::<u64>(), sizes.len());
+    println!("lost, twice, misplaced, of nobody  {lost}, {twice}, {misplaced}, {of_none}");
+    println!("uploads left open                  {open}");
+    lost + twice + of_none == 0 && misplaced == 0 && (open == 0 || plan.kills > 0)
+}
