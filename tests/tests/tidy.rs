@@ -168,6 +168,27 @@ fn every_behaviour_of_the_kcl_has_a_test_that_exists_or_a_reason() {
 }
 
 #[test]
+fn every_row_of_the_parity_with_firehose_has_a_test_that_exists_or_a_reason() {
+    let page = fs::read_to_string(root().join("docs/reference/firehose-parity.md")).expect("the page");
+    let tests: String = files(".rs").into_iter().map(|(_, text)| text).collect();
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| Firehose |");
+    let rows: Vec<&str> = page.lines().filter(is_row).collect();
+    assert!(rows.len() > 30, "the rows are found: {}", rows.len());
+    let mut found = Vec::new();
+    for row in rows {
+        let cell = row.trim_end_matches(['|', ' ']).rsplit(" | ").next().expect("a last cell");
+        let named: Vec<&str> =
+            cell.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 1).collect();
+        let missing = named.iter().filter(|name| !tests.contains(&format!("fn {name}(")));
+        found.extend(missing.map(|name| (*name).to_owned()));
+        if named.is_empty() && !row.contains("not yet:") {
+            found.push(format!("neither: {row}"));
+        }
+    }
+    none("rows without a test", &found);
+}
+
+#[test]
 fn no_path_of_one_machine() {
     let mut found = Vec::new();
     let banned = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("crates", ".io")];

@@ -14,6 +14,7 @@ use standpipe_source::{OutOfRange, PollingSettings, Stream, StreamRef, Unpack};
 
 use crate::errors::WorkerError;
 use crate::formats;
+use crate::glue::Tables;
 use crate::platform::{Platform, service};
 use crate::transforms;
 
@@ -51,13 +52,19 @@ pub(crate) struct Parts {
     pub isolate: bool,
 }
 
-pub(crate) fn parts(config: &Config, pipeline: &config::Pipeline, platform: &Platform) -> Result<Parts, WorkerError> {
+/// `tables`: the rows of destinations whose columns are in Glue.
+pub(crate) fn parts(
+    config: &Config,
+    pipeline: &config::Pipeline,
+    platform: &Platform,
+    tables: &Tables,
+) -> Result<Parts, WorkerError> {
     let source = &pipeline.source;
     let named = source.stream.arn.clone().unwrap_or_else(|| source.stream.name.clone());
     let kinesis = service(&platform.sdk, config.aws.kinesis_endpoint.as_ref(), source.stream.region.as_ref());
     let dynamodb = service(&platform.sdk, config.aws.dynamodb_endpoint.as_ref(), None);
     let destinations =
-        pipeline.destinations.iter().map(|destination| assemble(config, pipeline, destination, platform));
+        pipeline.destinations.iter().map(|destination| assemble((config, pipeline), destination, platform, tables));
     Ok(Parts {
         stream: Stream::new(&kinesis, StreamRef::parse(&named), platform.clock.clone(), platform.random.clone()),
         polling: PollingSettings { poll: source.poll, ..PollingSettings::default() },
@@ -89,14 +96,14 @@ pub(crate) fn lease_table(dynamo: &Dynamo, pipeline: &config::Pipeline) -> Lease
 }
 
 fn assemble(
-    config: &Config,
-    pipeline: &config::Pipeline,
+    (config, pipeline): (&Config, &config::Pipeline),
     destination: &config::Destination,
     platform: &Platform,
+    tables: &Tables,
 ) -> Result<Assembled, WorkerError> {
     match destination {
         config::Destination::S3(s3) => {
-            let format = formats::format(s3, None).map_err(WorkerError::Findings)?;
+            let format = formats::format(s3, tables.rows.get(&s3.id).cloned()).map_err(WorkerError::Findings)?;
             let settings = s3_settings(pipeline, s3, format)?;
             let sdk = service(&platform.sdk, config.aws.s3_endpoint.as_ref(), None);
             let place = sdk.endpoint_url().unwrap_or_default().to_owned();

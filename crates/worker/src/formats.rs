@@ -74,7 +74,7 @@ fn rows(table: &config::Table, glue: Option<CurrentRows>) -> Result<CurrentRows,
 
 /// The rows of a schema that stands in the config or in a file.
 pub(crate) fn row_format(schema: &str, written: &config::Deserializer) -> Result<RowFormat, String> {
-    let columns = Columns::parse(schema).map_err(|error| error.to_string())?;
+    let columns = Columns::from_schema(schema).map_err(|error| error.to_string())?;
     RowFormat::new(columns, deserializer(written)?).map_err(|error| error.to_string())
 }
 

@@ -3,7 +3,8 @@
 use standpipe_config::config::Deserializer;
 use standpipe_config::{Checks, TextError};
 use standpipe_convert::{Columns, Joda, orc_supports};
-use standpipe_transform::Regex;
+use standpipe_transform::jq::Limits;
+use standpipe_transform::{Jq, Regex};
 
 use crate::formats;
 
@@ -17,16 +18,16 @@ impl Checks for Known {
     }
 
     fn schema(&self, text: &str) -> Result<(), TextError> {
-        Columns::parse(text).map(drop).map_err(said)
+        Columns::from_schema(text).map(drop).map_err(said)
     }
 
     fn orc(&self, schema: &str) -> Result<(), TextError> {
         // A schema that is none has been said to be none.
-        Columns::parse(schema).map_or(Ok(()), |columns| orc_supports(&columns)).map_err(said)
+        Columns::from_schema(schema).map_or(Ok(()), |columns| orc_supports(&columns)).map_err(said)
     }
 
     fn rows(&self, schema: &str, deserializer: &Deserializer) -> Result<(), TextError> {
-        if Columns::parse(schema).is_err() {
+        if Columns::from_schema(schema).is_err() {
             return Ok(());
         }
         formats::row_format(schema, deserializer).map(drop).map_err(said)
@@ -36,12 +37,18 @@ impl Checks for Known {
         pattern.parse::<Joda>().map(drop).map_err(said)
     }
 
-    fn jq(&self, _: &str) -> Result<(), TextError> {
-        Ok(())
+    fn jq(&self, program: &str) -> Result<(), TextError> {
+        Jq::new(program, Limits::default()).map(drop).map_err(|error| TextError {
+            reason: error.message,
+            hint: None,
+            part: Some(error.span),
+        })
     }
 
     fn regex(&self, pattern: &str) -> Result<(), TextError> {
-        Regex::new(pattern).map(drop).map_err(said)
+        // The library draws the pattern, and says what is wrong in its last line.
+        let last = |text: String| text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Regex::new(pattern).map(drop).map_err(|error| last(error).into())
     }
 }
 

@@ -12,6 +12,7 @@ mod catalog;
 mod caught_up;
 mod errors;
 mod formats;
+mod glue;
 mod gone;
 mod incarnation;
 mod known;

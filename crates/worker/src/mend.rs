@@ -10,11 +10,12 @@ use standpipe_source::Stream;
 
 use crate::assemble;
 use crate::errors::WorkerError;
+use crate::glue::Tables;
 use crate::platform::Platform;
 
 /// What mends the pipeline's leases, and its stream, to be asked which positions it has.
 pub fn mend(config: &Config, pipeline: &Pipeline, platform: &Platform) -> Result<(Mend, Stream), WorkerError> {
-    let parts = assemble::parts(config, pipeline, platform)?;
+    let parts = assemble::parts(config, pipeline, platform, &Tables::unread(pipeline))?;
     let table = &pipeline.lease.table;
     let mend = Mend {
         table: LeaseTable::new(parts.delivery.clone(), table.clone()),

@@ -1,9 +1,9 @@
 //! The start of a pipeline, as a list of steps, each with a log line. Whatever is refused is refused before the first
 //! read: a table that is missing, a stream that is another one, a destination whose id stands for something else.
 //!
-//! 1. the stream is asked who it is; 2. the leases start (tables, pins, the leases of the shards: `standpipe_lease`);
-//! 3. each destination is probed; 4. the consumer of enhanced fan-out is found, or registered;
-//! 5. coordinator, heartbeats, a delivery loop and a sweeper for each destination, and the worker start.
+//! 1. columns that are in Glue are read; 2. the stream is asked who it is; 3. the leases start (tables, pins, the leases of
+//! the shards: `standpipe_lease`); 4. each destination is probed; 5. the consumer of enhanced fan-out is found, or
+//! registered; 6. coordinator, heartbeats, a delivery loop and a sweeper for each destination, and the worker start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use crate::admin::Health;
 use crate::assemble::{self, Assembled, Parts};
 use crate::catalog::Shards;
 use crate::errors::WorkerError;
+use crate::glue::{self, Follower};
 use crate::incarnation::Identity;
 use crate::platform::Platform;
 use crate::reader::Readers;
@@ -51,6 +52,15 @@ pub(crate) struct Started {
     beside: JoinSet<&'static str>,
 }
 
+impl Started {
+    fn follow(&mut self, follower: Follower) {
+        self.beside.spawn(async move {
+            follower.run().await;
+            GLUE
+        });
+    }
+}
+
 /// What all pipelines of a process share.
 pub(crate) struct Shared {
     pub worker_id: WorkerId,
@@ -66,7 +76,8 @@ pub(crate) async fn start(
     platform: &Platform,
     shared: &Shared,
 ) -> Result<Started, WorkerError> {
-    let mut parts = assemble::parts(config, pipeline, platform)?;
+    let tables = glue::tables(config, pipeline, platform).await?;
+    let mut parts = assemble::parts(config, pipeline, platform, &tables)?;
     let stream = identity(&parts).await?;
     info!(pipeline = pipeline.name, stream = stream.arn, shards = stream.open_shards, "the stream is there");
     parts.transform = transforms::of_pipeline(config, pipeline, &stream.arn, platform)?;
@@ -84,7 +95,11 @@ pub(crate) async fn start(
     let leases = standpipe_lease::start(base.lease_settings(), seams).await.map_err(start_error)?;
     futures_util::future::join_all(base.parts.destinations.iter().map(probe)).await;
     let readers = base.readers().await?;
-    Ok(base.compose(leases, readers))
+    let mut started = base.compose(leases, readers);
+    for follower in tables.followers {
+        started.follow(follower);
+    }
+    Ok(started)
 }
 
 /// Runs a started pipeline. A task beside it that ends before it, ends it.
@@ -109,6 +124,7 @@ const HEARTBEATS: &str = "heartbeats";
 const COORDINATOR: &str = "coordinator";
 const DELIVERY: &str = "delivery";
 const SWEEPER: &str = "sweeper";
+const GLUE: &str = "glue";
 
 async fn identity(parts: &Parts) -> Result<standpipe_source::StreamIdentity, WorkerError> {
     let catalog = parts.stream.catalog();

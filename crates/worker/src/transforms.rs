@@ -8,11 +8,12 @@ use std::time::Duration;
 use standpipe_config::config::{self, Config, Decompress, Parse, Transform as Written};
 use standpipe_flow::Transform;
 use standpipe_pipeline::metrics::{At, Metrics, OfStage};
+use standpipe_transform::jq::Limits;
 use standpipe_transform::lambda::{Function, Observer, Seams};
 use standpipe_transform::{
     Apache, ApacheFormat, CloudWatchLogs, CloudWatchLogsSettings, Codec, Counts, Csv, CsvColumns, CsvSettings,
-    DecompressSettings, Fate, JsonToCsv, JsonToCsvSettings, Lambda, LambdaSettings, Regex, Split, SplitBy,
-    SplitSettings, Stage, Step, Syslog, SyslogFormat, Transforms, Xml,
+    DecompressSettings, Fate, Jq, JsonToCsv, JsonToCsvSettings, Lambda, LambdaSettings, OnMissing, Regex, Route,
+    RouteSettings, Split, SplitBy, SplitSettings, Stage, Step, Syslog, SyslogFormat, Transforms, When, Xml,
 };
 
 use crate::errors::WorkerError;
@@ -58,9 +59,18 @@ pub(crate) fn of_destination(
     platform: &Platform,
 ) -> Result<Option<Arc<dyn Transform>>, WorkerError> {
     let counted = Arc::new(Counted::new(platform, &pipeline.name, s3.id.as_str()));
-    let steps = Vec::new();
-    if s3.when.is_some() || s3.partitions.is_some() {
-        return Err(findings("jq is not built yet"));
+    let mut steps = Vec::new();
+    if let Some(when) = &s3.when {
+        steps.push(Step::Each(Arc::new(When::new(when, Limits::default()).map_err(findings)?)));
+    }
+    if let Some(partitions) = &s3.partitions {
+        let settings = RouteSettings {
+            query: partitions.query.iter().cloned().collect(),
+            lambda: partitions.lambda.clone(),
+            on_missing: partitions.default.clone().map_or(OnMissing::Error, OnMissing::Default),
+            limits: Limits::default(),
+        };
+        steps.push(Step::Each(Arc::new(Route::new(settings).map_err(findings)?)));
     }
     Ok(transforms(steps, false, platform, counted))
 }
@@ -98,7 +108,7 @@ fn stage(written: &Written) -> Result<Arc<dyn Stage>, String> {
             let (columns, delimiter) = (columns.clone(), char::from(*delimiter));
             Arc::new(JsonToCsv::new(JsonToCsvSettings { columns, delimiter })?)
         }
-        Written::Jq(_) => return Err("jq is not built yet".to_owned()),
+        Written::Jq(program) => Arc::new(Jq::new(program, Limits::default()).map_err(|error| error.to_string())?),
         Written::Lambda(_) => unreachable!("a function is no stage"),
     })
 }
