@@ -35,7 +35,7 @@ enum Next {
     Fail(Failure),
     Halve,
     Again,
-    Wait,
+    Wait(Unavailable),
 }
 
 impl Lambda {
@@ -73,8 +73,12 @@ impl Lambda {
                     self.pause(attempts - 1).await;
                     continue;
                 }
-                Next::Wait => {
+                Next::Wait(why) => {
                     waits.get_or_insert_with(|| Waits::begin(self.seams.observer.as_ref()));
+                    // A connection that breaks once is nothing to be said aloud.
+                    if waited > 0 {
+                        self.trouble.note(&self.arn, &why, self.seams.clock.elapsed());
+                    }
                     self.pause(waited).await;
                     waited += 1;
                     continue;
@@ -86,12 +90,11 @@ impl Lambda {
 
     /// What is to be done after an attempt, with so many made that tell something about the records.
     async fn next(&self, asked: &Asked, attempt: Attempt, attempts: u32) -> Next {
-        if let Attempt::Unavailable(why) = &attempt {
-            self.trouble.note(&self.arn, why, self.seams.clock.elapsed());
-            return Next::Wait;
+        if !matches!(attempt, Attempt::Unavailable(_)) {
+            self.trouble.over(&self.arn);
         }
-        self.trouble.over(&self.arn);
         let failure = match attempt {
+            Attempt::Unavailable(why) => return Next::Wait(why),
             Attempt::Answered(body) => {
                 let of = asked.clone();
                 let read = away(self.seams.offload.as_ref(), move || answer::verdicts(of.records(), &body));
@@ -101,7 +104,7 @@ impl Lambda {
             Attempt::TooLarge { .. } if asked.run.len() > 1 => return Next::Halve,
             Attempt::TooLarge { answer: false } => return Next::Fail(answer::TOO_LARGE),
             Attempt::TimedOut => answer::FUNCTION_TIMEOUT,
-            _ => answer::FUNCTION_ERROR,
+            Attempt::FunctionError | Attempt::TooLarge { answer: true } => answer::FUNCTION_ERROR,
         };
         if attempts > self.settings.retries { Next::Fail(failure) } else { Next::Again }
     }
