@@ -104,7 +104,7 @@ impl Fault {
 }
 
 impl Misfit {
-    fn new(wanted: &ColumnType, found: Kind, said: String) -> Fault {
+    fn fault(wanted: &ColumnType, found: Kind, said: String) -> Fault {
         Fault::Misfit(Box::new(Self { path: Vec::new(), wanted: wanted.clone(), found, code: MALFORMED_DATA, said }))
     }
 
@@ -116,7 +116,7 @@ impl Misfit {
             }
             _ => "Data does not match the schema.",
         };
-        Self::new(wanted, found, said.to_owned())
+        Self::fault(wanted, found, said.to_owned())
     }
 
     /// A scalar whose text is none of the wanted type.
@@ -128,7 +128,7 @@ impl Misfit {
             ColumnType::Date => "Data does not match the schema. Invalid format for one or more dates.".to_owned(),
             _ => format!("Data does not match the schema. For input string: \"{}\"", shown(text)),
         };
-        Self::new(wanted, found, said)
+        Self::fault(wanted, found, said)
     }
 
     /// OpenX: a scalar where a struct is wanted. Two spaces, as the service writes them.
@@ -144,7 +144,7 @@ impl Misfit {
         let text = shown(text);
         let said =
             format!("Data does not match the schema. Data is not JSONObject  but java.lang.{class} with value {text}");
-        Self::new(wanted, found, said)
+        Self::fault(wanted, found, said)
     }
 
     /// Hive: what is no number where one is wanted.
@@ -159,19 +159,19 @@ impl Misfit {
         let said = format!(
             "Data does not match the schema. Current token ({token}) not numeric, can not use numeric value accessors"
         );
-        Self::new(wanted, found, said)
+        Self::fault(wanted, found, said)
     }
 
     /// Hive: an object or array where text is wanted.
     pub(crate) fn not_a_field(wanted: &ColumnType, found: Kind) -> Fault {
         let said = "One or more fields have incorrect format. Exception when validating field (root)";
-        Self::new(wanted, found, said.to_owned())
+        Self::fault(wanted, found, said.to_owned())
     }
 
     /// Hive: a value where an array or an object is wanted.
     pub(crate) fn start_expected(wanted: &ColumnType, found: Kind, of: &str) -> Fault {
         let said = format!("Data does not match the schema. java.io.IOException: Start of {of} expected");
-        Self::new(wanted, found, said)
+        Self::fault(wanted, found, said)
     }
 
     fn message(&self) -> String {

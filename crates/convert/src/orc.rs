@@ -126,7 +126,11 @@ impl OrcFile {
         let mut parts = Parts::default();
         parts.extend(MAGIC);
         Ok(Self {
-            options: options.clone(),
+            // The stride is an `int` of Java's, and no row group is without rows.
+            options: OrcOptions {
+                row_index_stride: options.row_index_stride.clamp(1, i32::MAX as usize),
+                ..options.clone()
+            },
             packer: Packer::new(options.compression)?,
             kind,
             root,

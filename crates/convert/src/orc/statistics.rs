@@ -84,8 +84,9 @@ impl<T: PartialOrd + Clone> Range<T> {
 }
 
 impl Range<Vec<u8>> {
-    /// As `add`, without a copy of a text that changes nothing.
+    /// As `add`, without a copy of a text that changes nothing, and of a long text only what its bounds need.
     pub(super) fn add_text(&mut self, text: &[u8]) {
+        let text = if text.len() > TEXT_BYTES && has_upper(&text[..cut(text)]) { &text[..=TEXT_BYTES] } else { text };
         match &mut self.0 {
             None => self.0 = Some((text.to_vec(), text.to_vec())),
             Some((min, _)) if text < min.as_slice() => *min = text.to_vec(),
@@ -212,6 +213,11 @@ fn upper(text: &[u8]) -> Vec<u8> {
     text.to_vec()
 }
 
+/// Whether one of the characters can be made larger.
+fn has_upper(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.chars().any(|c| c != char::MAX))
+}
+
 /// Where a text can be cut between two characters.
 fn cut(text: &[u8]) -> usize {
     let mut at = text.len().min(TEXT_BYTES);
@@ -234,8 +240,13 @@ mod tests {
 
     #[test]
     fn long_texts_have_bounds_that_hold_them() {
-        for text in ["é".repeat(600), "x".repeat(1024), "\u{10FFFF}".repeat(400), "z\u{D7FF}".repeat(900)] {
-            let (lower, upper) = (lower(text.as_bytes()).to_vec(), upper(text.as_bytes()));
+        for text in
+            ["é".repeat(600), "x".repeat(1024), "\u{10FFFF}".repeat(400), "z\u{D7FF}".repeat(900), "x".repeat(9999)]
+        {
+            let mut range = Range::default();
+            range.add_text(text.as_bytes());
+            let (min, max) = range.0.expect("a range");
+            let (lower, upper) = (lower(&min).to_vec(), upper(&max));
             assert!(*lower <= *text.as_bytes() && *upper >= *text.as_bytes());
             assert!(std::str::from_utf8(&lower).is_ok() && std::str::from_utf8(&upper).is_ok());
             assert!(lower.len() <= TEXT_BYTES);
