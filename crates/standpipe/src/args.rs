@@ -32,7 +32,7 @@ pub enum Verb {
     #[cfg(feature = "emulator")]
     #[command(before_help = examples::DEMO)]
     Demo(Demo),
-    /// Serve Kinesis, DynamoDB and S3 endpoints on this machine, for tests
+    /// Serve Kinesis, DynamoDB, S3 and Lambda endpoints on this machine, for tests
     #[cfg(feature = "emulator")]
     #[command(before_help = examples::EMULATOR)]
     Emulator(Emulator),
@@ -167,6 +167,9 @@ pub struct Emulator {
     /// Make a bucket; may be given more than once [default: none]
     #[arg(long = "bucket", value_name = "NAME", env = "STANDPIPE_EMULATOR_BUCKET", value_delimiter = ',')]
     pub buckets: Vec<String>,
+    /// Make a Lambda function whose events are POSTed to an address; may be given more than once [default: none]
+    #[arg(long = "function", value_name = "NAME=URL", env = "STANDPIPE_EMULATOR_FUNCTION", value_delimiter = ',', value_parser = parse::function)]
+    pub functions: Vec<parse::NewFunction>,
     /// Keep everything here, objects as plain files under DIR/s3/BUCKET/KEY [default: in memory]
     #[arg(long, value_name = "DIR", env = "STANDPIPE_EMULATOR_DATA")]
     pub data: Option<PathBuf>,
@@ -265,6 +268,9 @@ pub struct Try {
     /// When the records arrive, which shows in the keys [default: now]
     #[arg(long, value_name = "TIME", env = "STANDPIPE_TRY_AT", value_parser = parse::instant)]
     pub at: Option<standpipe_flow::Millis>,
+    /// Where a Lambda function of the pipeline answers: it gets each event as a POST; may be given more than once [default: nowhere]
+    #[arg(long = "function", value_name = "NAME=URL", env = "STANDPIPE_TRY_FUNCTION", value_delimiter = ',', value_parser = parse::function)]
+    pub functions: Vec<parse::NewFunction>,
     /// Write the objects under this folder, each at BUCKET/KEY [default: nowhere]
     #[arg(long, value_name = "DIR", env = "STANDPIPE_TRY_OUT")]
     pub out: Option<PathBuf>,
@@ -292,6 +298,9 @@ pub struct Test {
     /// The pipeline [default: the only one]
     #[arg(long, value_name = "NAME", env = "STANDPIPE_TEST_PIPELINE")]
     pub pipeline: Option<String>,
+    /// Where a Lambda function of the pipeline answers: it gets each event as a POST; may be given more than once [default: nowhere]
+    #[arg(long = "function", value_name = "NAME=URL", env = "STANDPIPE_TEST_FUNCTION", value_delimiter = ',', value_parser = parse::function)]
+    pub functions: Vec<parse::NewFunction>,
     /// When the records arrive, which shows in the keys [default: 2026-01-31T12:00:00Z]
     #[arg(long, value_name = "TIME", env = "STANDPIPE_TEST_AT", value_parser = parse::instant)]
     pub at: Option<standpipe_flow::Millis>,

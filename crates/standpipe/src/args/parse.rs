@@ -84,6 +84,30 @@ pub fn stream(text: &str) -> Result<NewStream, String> {
     }
 }
 
+/// A function that answers at an address.
+#[cfg(feature = "emulator")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFunction {
+    /// Its name.
+    pub name: String,
+    /// `host:port/path`.
+    pub address: String,
+}
+
+/// `enrich=http://127.0.0.1:9000/path`.
+#[cfg(feature = "emulator")]
+pub fn function(text: &str) -> Result<NewFunction, String> {
+    let expected = || "expected NAME=http://HOST:PORT/PATH, such as enrich=http://127.0.0.1:9000/".to_owned();
+    let (name, url) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(expected)?;
+    let address = url.strip_prefix("http://").ok_or_else(expected)?;
+    let host = address.split('/').next().unwrap_or_default();
+    let has_port = host.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !has_port {
+        return Err(expected());
+    }
+    Ok(NewFunction { name: name.to_owned(), address: address.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +119,18 @@ mod tests {
         assert_eq!(rate("64KiB"), Ok(Rate::Bytes(64 << 10)));
         for bad in ["0", "0MB", "", "fast", "-1"] {
             assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[cfg(feature = "emulator")]
+    #[test]
+    fn a_function_has_a_name_and_an_address_with_its_port() {
+        let made = function("enrich=http://127.0.0.1:9000/a?b=c").expect("a function");
+        assert_eq!((made.name.as_str(), made.address.as_str()), ("enrich", "127.0.0.1:9000/a?b=c"));
+        for bad in
+            ["", "enrich", "=http://h:1/", "enrich=https://h:1/", "enrich=http://h/", "enrich=http://:1/", "enrich=h:1"]
+        {
+            assert!(function(bad).is_err(), "{bad}");
         }
     }
 

@@ -51,6 +51,9 @@ async fn serve_until_stopped(args: args::Emulator) -> Result<Exit> {
     for bucket in &args.buckets {
         emulator.create_bucket(bucket).with_context(|| format!("cannot make the bucket {bucket}"))?;
     }
+    for function in args.functions {
+        emulator.forward_function(&function.name, function.address);
+    }
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     let address = listener.local_addr().context("cannot tell the port")?;
     announce(&format!("http://{address}"), args.report.output)?;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use standpipe_flow::Millis;
 
 use crate::args::{Output, Test};
-use crate::commands::local::{self, Delivered};
+use crate::commands::local::{self, Delivered, Input};
 use crate::commands::trial;
 use crate::exit::Exit;
 use crate::terminal;
@@ -48,7 +48,8 @@ pub fn run(args: Test) -> Result<Exit> {
     for case in &args.cases {
         let inputs = inputs(case)?;
         let records = trial::records(&inputs, args.whole)?;
-        let delivered = local::deliver(&config, Some(&pipeline), records, args.at.unwrap_or(AT))?;
+        let input = Input { records, at: args.at.unwrap_or(AT), functions: args.functions.clone() };
+        let delivered = local::deliver(&config, Some(&pipeline), input)?;
         let found = readable(&pipeline, &delivered)?;
         let expected = case.join("expected");
         let wanted = read(&expected)?;

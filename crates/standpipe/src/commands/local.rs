@@ -18,10 +18,11 @@ use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, CommitLog, DestinationId, Millis, OutputKind, Random};
 use standpipe_lease::{CommitTable, Dynamo};
 use standpipe_worker::platform::{self, Platform};
-use standpipe_worker::{SharedMetrics, WorkerError};
+use standpipe_worker::SharedMetrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::args::parse::NewFunction;
 use crate::exit::Usage;
 
 /// A stream's name that needs no escape anywhere.
@@ -50,13 +51,24 @@ pub struct Delivered {
     pub body: Bytes,
 }
 
-/// Delivers the records, which arrive at `at`, by the pipeline of this name, or the only one.
-pub fn deliver(config: &Config, name: Option<&str>, records: Vec<Bytes>, at: Millis) -> Result<Vec<Delivered>> {
+/// What is delivered, and when it arrives.
+pub struct Input {
+    /// The records.
+    pub records: Vec<Bytes>,
+    /// When they arrive.
+    pub at: Millis,
+    /// Lambda functions that answer elsewhere: they take real time, and then everything does.
+    pub functions: Vec<NewFunction>,
+}
+
+/// Delivers records by the pipeline of this name, or the only one.
+pub fn deliver(config: &Config, name: Option<&str>, input: Input) -> Result<Vec<Delivered>> {
     let pipeline = chosen(config, name)?;
-    let local = localised(config, pipeline)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let local = localised(config, pipeline, &input.functions)?;
+    let paused = input.functions.is_empty();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(paused).build();
     let runtime = runtime.context("cannot start the runtime")?;
-    runtime.block_on(delivered(&local, records, at))
+    runtime.block_on(delivered(&local, input))
 }
 
 /// The pipeline that is meant.
@@ -72,15 +84,28 @@ pub fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a config::
     }
 }
 
+/// The name in a name or an ARN, with or without a version.
+fn function_name(text: &str) -> &str {
+    let name = text.rsplit_once("function:").map_or(text, |(_, name)| name);
+    name.split_once(':').map_or(name, |(name, _)| name)
+}
+
 /// The same pipeline, with what it reads and where its leases are on the embedded endpoints.
-fn localised(config: &Config, pipeline: &config::Pipeline) -> Result<Config> {
-    if let Some(Transform::Lambda(lambda)) = pipeline.transforms.iter().find(|t| matches!(t, Transform::Lambda(_))) {
-        bail!(WorkerError::Findings(format!(
-            "the pipeline asks the Lambda function {}, which cannot be asked here",
-            lambda.function
-        )));
-    }
+fn localised(config: &Config, pipeline: &config::Pipeline, functions: &[NewFunction]) -> Result<Config> {
     let mut pipeline = pipeline.clone();
+    for transform in &mut pipeline.transforms {
+        let Transform::Lambda(lambda) = transform else { continue };
+        let name = function_name(&lambda.function);
+        if !functions.iter().any(|function| function.name == name) {
+            return Err(Usage(format!(
+                "the pipeline asks the Lambda function {name}: --function {name}=http://127.0.0.1:PORT/ says where one answers"
+            ))
+            .into());
+        }
+        lambda.function = name.to_owned();
+        // Nothing more comes that would be worth waiting for.
+        lambda.buffer_interval = Duration::ZERO;
+    }
     pipeline.lease = config::Lease {
         table: TABLE.to_owned(),
         failover: FAILOVER,
@@ -95,13 +120,16 @@ fn localised(config: &Config, pipeline: &config::Pipeline) -> Result<Config> {
     Ok(Config { aws: config::Aws::default(), worker, http: None, pipelines: vec![pipeline], ..config.clone() })
 }
 
-async fn delivered(config: &Config, records: Vec<Bytes>, at: Millis) -> Result<Vec<Delivered>> {
+async fn delivered(config: &Config, Input { records, at, functions }: Input) -> Result<Vec<Delivered>> {
     let start = Instant::now();
     let clock = Arc::new(PausedClock { start, at });
     let wall = clock.clone();
     let options = Options { limits: false, ..Options::new(Arc::new(move || wall.wall().0)) };
     let emulator = Emulator::new(options).context("cannot open the endpoints")?;
     emulator.create_stream(STREAM, 1).context("cannot make the stream")?;
+    for function in functions {
+        emulator.forward_function(&function.name, function.address);
+    }
     let buckets = buckets(&config.pipelines[0]);
     for bucket in &buckets {
         emulator.create_bucket(bucket).with_context(|| format!("cannot make the bucket {bucket}"))?;

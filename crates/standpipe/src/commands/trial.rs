@@ -11,7 +11,7 @@ use serde::Serialize;
 use standpipe_flow::{Millis, OutputKind};
 
 use crate::args::{Output, Try};
-use crate::commands::local::{self, Delivered};
+use crate::commands::local::{self, Delivered, Input};
 use crate::exit::Exit;
 use crate::lines::Lines;
 use crate::terminal;
@@ -51,7 +51,8 @@ pub fn run(args: Try) -> Result<Exit> {
     let records = records(&args.inputs, args.whole)?;
     let count = records.len();
     let at = args.at.unwrap_or_else(now);
-    let delivered = local::deliver(&config, Some(&pipeline), records, at)?;
+    let input = Input { records, at, functions: args.functions };
+    let delivered = local::deliver(&config, Some(&pipeline), input)?;
     if let Some(dir) = &args.out {
         for object in &delivered {
             write(&dir.join(&object.bucket), &object.key, &object.body)?;
