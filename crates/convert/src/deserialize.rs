@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use standpipe_flow::CatalogTable;
 
 use crate::joda::Joda;
-use crate::schema::{Column, ColumnType, Columns, GlueTable, fold};
+use crate::schema::{Column, ColumnType, Columns, fold};
 
 /// How JSON becomes values.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -137,19 +137,6 @@ impl CurrentRows {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Follows a table of the Glue Data Catalog: the objects that begin from now on have the columns of `found`. Whether
-    /// they differ from those before. On an error, and while Glue does not answer, what was last good stays.
-    pub fn follow(&self, found: GlueTable, region: &str) -> Result<bool, RowFormatError> {
-        let table = CatalogTable { region: region.to_owned(), ..found.table };
-        let before = self.current();
-        let after = before.with_columns(found.columns, Some(table))?;
-        let differ = before.columns() != after.columns();
-        if after != *before {
-            self.replace(after);
-        }
-        Ok(differ)
-    }
-
     /// Makes the objects that begin from now on of `rows`.
     pub fn replace(&self, rows: RowFormat) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rows);
@@ -268,22 +255,6 @@ mod tests {
         assert_eq!(error.to_string(), "`x` and `y` would be read from the same key");
         let dots = Deserializer::OpenX(OpenX { convert_dots_in_keys: true, ..OpenX::default() });
         assert!(RowFormat::new(columns("`a.b` int, a_b int"), dots).is_err());
-    }
-
-    #[test]
-    fn a_newer_version_of_a_table_is_followed_and_a_bad_one_is_not() {
-        let rows = CurrentRows::from(RowFormat::new(columns("ts int"), mapped(&[("ts", "t")])).expect("rows"));
-        let found = |text, version: &str| {
-            let table = CatalogTable { version_id: version.to_owned(), ..CatalogTable::default() };
-            rows.follow(GlueTable { columns: columns(text), table }, "eu-west-1")
-        };
-        assert_eq!(found("ts int", "1"), Ok(false));
-        assert_eq!(found("ts int, b int", "2"), Ok(true));
-        assert!(found("b int", "3").is_err());
-        let current = rows.current();
-        let table = current.table().expect("a table");
-        assert_eq!((&*table.region, &*table.version_id), ("eu-west-1", "2"));
-        assert_eq!(current.columns(), &columns("ts int, b int"));
     }
 
     #[test]

@@ -36,6 +36,5 @@ pub use joda::{Joda, JodaError};
 pub use orc::{OrcCompression, OrcOptions, orc_supports};
 pub use parts::PART_BYTES;
 pub use schema::{
-    Column, ColumnType, Columns, GlueRequest, GlueTable, Inference, Inferring, Sample, SchemaError, SourceError,
-    Widening,
+    Column, ColumnType, Columns, GlueTable, Inference, Inferring, Sample, SchemaError, SourceError, Widening,
 };

@@ -21,7 +21,7 @@ mod json_schema;
 mod parse;
 mod source;
 
-pub use glue::{GlueRequest, GlueTable};
+pub use glue::GlueTable;
 pub use infer::{Inference, Inferring, Sample, Widening};
 pub use parse::SchemaError;
 pub use source::SourceError;

@@ -1,47 +1,15 @@
-//! What AWS Glue is asked (GetTable, GetTableVersion; JSON 1.1), and its answer -> the columns of the table and its names.
+//! An answer of AWS Glue (GetTable, GetTableVersion; JSON 1.1) -> the columns of the table and its names.
 //!
 //! Types are Hive's. The columns are those of the storage descriptor: partition keys are in the names of objects, not in
 //! their rows. A table whose schema lies in the schema registry has them there too, for Glue resolves it.
 //!
-//! Never here: sending the request, and when.
+//! Never here: the request.
 
 use standpipe_flow::CatalogTable;
 
 use super::parse;
 use super::source::{Json, Node, SourceError, named_columns};
 use super::{Column, Columns};
-
-/// What Glue is asked for a table: a signed POST of `body` to `/`, service `glue`, with the headers `X-Amz-Target: target`
-/// and `Content-Type: application/x-amz-json-1.1`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GlueRequest {
-    /// `AWSGlue.GetTable` for the newest version, or `AWSGlue.GetTableVersion`.
-    pub target: &'static str,
-    /// JSON.
-    pub body: String,
-}
-
-impl GlueRequest {
-    /// For a table of a database; of the caller's account unless `catalog` names another; its newest version unless
-    /// `version` names one.
-    pub fn new(catalog: Option<&str>, (database, table): (&str, &str), version: Option<&str>) -> Self {
-        let mut body = serde_json::Map::new();
-        body.extend(catalog.map(|catalog| ("CatalogId".to_owned(), catalog.into())));
-        body.insert("DatabaseName".to_owned(), database.into());
-        let target = match version {
-            None => {
-                body.insert("Name".to_owned(), table.into());
-                "AWSGlue.GetTable"
-            }
-            Some(version) => {
-                body.insert("TableName".to_owned(), table.into());
-                body.insert("VersionId".to_owned(), version.into());
-                "AWSGlue.GetTableVersion"
-            }
-        };
-        Self { target, body: serde_json::Value::Object(body).to_string() }
-    }
-}
 
 /// A table of the Glue Data Catalog.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::schema::{GlueRequest, GlueTable};
+use crate::schema::GlueTable;
 use proptest::prelude::*;
 
 fn read(text: &str) -> String {
@@ -207,15 +207,6 @@ fn a_json_schema_becomes_its_properties() {
          any string, true string, address struct<city:string,geo:array<double>>, counts map<string,bigint>, free string, \
          kind string, maybe float, list array<string>, mixed double"
     );
-}
-
-#[test]
-fn glue_is_asked_for_the_newest_version_or_for_one() {
-    let newest = GlueRequest::new(None, ("lake", "orders"), None);
-    assert_eq!((newest.target, &*newest.body), ("AWSGlue.GetTable", r#"{"DatabaseName":"lake","Name":"orders"}"#));
-    let one = GlueRequest::new(Some("111122223333"), ("lake", "orders"), Some("7"));
-    let body = r#"{"CatalogId":"111122223333","DatabaseName":"lake","TableName":"orders","VersionId":"7"}"#;
-    assert_eq!((one.target, &*one.body), ("AWSGlue.GetTableVersion", body));
 }
 
 #[test]
