@@ -5,6 +5,7 @@
 //! what a program may call and where it differs. Never here: the environment, the time of day, other records.
 
 mod compile;
+mod control;
 mod eval;
 mod json;
 mod math;
@@ -41,9 +42,9 @@ pub const RUNTIME_ERROR: &str = "Jq.RuntimeError";
 pub const LIMIT_EXCEEDED: &str = "Jq.LimitExceeded";
 
 /// Calls that fit on the stack of the thread that a record comes on; what goes deeper is run again on a larger one.
-const SHALLOW: u32 = 150;
+const SHALLOW: u32 = 100;
 /// Stack for each call, with room to spare in every build.
-const STACK_PER_CALL: usize = 6 << 10;
+const STACK_PER_CALL: usize = 12 << 10;
 
 /// Why a program cannot be used, and where.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -19,6 +19,8 @@ use super::{json, regex};
 pub(super) const TEXT_MAX: usize = 16 << 10;
 /// Filters within filters.
 const NESTING_MAX: usize = 1_000;
+/// Variables of one pattern.
+const VARIABLES_MAX: usize = 100;
 /// What the parser's recursion takes for a text of [`TEXT_MAX`] bytes, with room to spare; only what it touches is used.
 const STACK: usize = 256 << 20;
 
@@ -324,6 +326,16 @@ impl<'s> Compiler<'s> {
     }
 
     fn pattern(&mut self, pattern: &parse::Pattern<&'s str>) -> Result<Pattern, Wrong> {
+        if self.nesting == NESTING_MAX || names_of(pattern).len() > VARIABLES_MAX {
+            return Err((0..self.text.len(), format!("a pattern of more than {VARIABLES_MAX} variables, or levels")));
+        }
+        self.nesting += 1;
+        let made = self.pattern_at(pattern);
+        self.nesting -= 1;
+        made
+    }
+
+    fn pattern_at(&mut self, pattern: &parse::Pattern<&'s str>) -> Result<Pattern, Wrong> {
         Ok(match pattern {
             parse::Pattern::Var(_) => Pattern::Var,
             parse::Pattern::Arr(items) => {

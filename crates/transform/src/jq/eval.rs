@@ -9,9 +9,9 @@ use std::sync::Arc;
 use jaq_core::ops::{Cmp, Math};
 
 use super::math;
-use super::node::{Control, Fold, Node, Part, Pattern, Program, Step};
+use super::node::{Fold, Node, Part, Pattern, Program, Step};
 use super::paths::{self, Trail};
-use super::run::{Outcome, Raised, Run, Stop, raise, raise_plain};
+use super::run::{Outcome, Run, Stop, raise, raise_plain};
 use super::value::Value;
 
 /// A value, and where it stands in the input, while paths are asked for.
@@ -34,14 +34,14 @@ pub(super) type Out<'o> = &'o mut dyn FnMut(At) -> Flow;
 
 /// What names mean here, the innermost first.
 #[derive(Clone, Copy)]
-struct Frame<'e> {
+pub(super) struct Frame<'e> {
     bound: &'e Bound<'e>,
     up: Env<'e>,
 }
 
-type Env<'e> = Option<&'e Frame<'e>>;
+pub(super) type Env<'e> = Option<&'e Frame<'e>>;
 
-enum Bound<'e> {
+pub(super) enum Bound<'e> {
     Var(Value),
     /// A filter and the names that it knows.
     Filter(&'e Node, Env<'e>),
@@ -64,7 +64,7 @@ impl<'p> Machine<'p> {
         self.eval(main, None, At::plain(input), &mut |at| out(at.value))
     }
 
-    fn eval<'e>(&self, node: &'e Node, env: Env<'e>, at: At, out: Out<'_>) -> Flow
+    pub(super) fn eval<'e>(&self, node: &'e Node, env: Env<'e>, at: At, out: Out<'_>) -> Flow
     where
         'p: 'e,
     {
@@ -221,7 +221,7 @@ impl<'p> Machine<'p> {
     }
 
     /// Gives a new value. It stands nowhere in the input, unless it is the same as what stands there.
-    fn give(&self, at: &At, value: Value, out: Out<'_>) -> Flow {
+    pub(super) fn give(&self, at: &At, value: Value, out: Out<'_>) -> Flow {
         match (&at.trail, &value, &at.value) {
             (Trail::Unasked, ..) => out(At::plain(value)),
             (trail, Value::Null, Value::Null) => out(At { value, trail: trail.clone() }),
@@ -233,7 +233,7 @@ impl<'p> Machine<'p> {
     }
 
     /// Outputs of which nobody asks where they stand.
-    fn plain<'e>(&self, node: &'e Node, env: Env<'e>, at: &At, out: &mut dyn FnMut(Value) -> Flow) -> Flow
+    pub(super) fn plain<'e>(&self, node: &'e Node, env: Env<'e>, at: &At, out: &mut dyn FnMut(Value) -> Flow) -> Flow
     where
         'p: 'e,
     {
@@ -244,7 +244,7 @@ impl<'p> Machine<'p> {
     }
 
     /// The first output.
-    fn first<'e>(&self, node: &'e Node, env: Env<'e>, value: Value) -> Outcome<Option<Value>>
+    pub(super) fn first<'e>(&self, node: &'e Node, env: Env<'e>, value: Value) -> Outcome<Option<Value>>
     where
         'p: 'e,
     {
@@ -314,7 +314,7 @@ impl<'p> Machine<'p> {
             let Value::Str(key) = key else { return raise_plain("Object keys must be strings") };
             self.plain(value, env, at, &mut |value| {
                 made.push((key.clone(), value));
-                let flow = self.object(rest, made, env, at, out);
+                let flow = self.run.deeper(|| self.object(rest, made, env, at, out));
                 made.pop();
                 flow
             })
@@ -335,7 +335,7 @@ impl<'p> Machine<'p> {
         let Some((last, rest)) = parts.split_last() else { return out(self.run.string(end)?) };
         let mut before = |text: &str| {
             self.run.memory(text.len() + end.len())?;
-            self.text((format, rest), format!("{text}{end}"), env, at, out)
+            self.run.deeper(|| self.text((format, rest), format!("{text}{end}"), env, at, out))
         };
         match last {
             Part::Text(Value::Str(text)) => before(text),
@@ -353,7 +353,7 @@ impl<'p> Machine<'p> {
         'p: 'e,
     {
         let Some(((step, optional), rest)) = steps.split_last() else { return self.eval(base, env, at, out) };
-        match step {
+        self.run.deeper(|| match step {
             Step::Each => self.path(base, rest, env, at, &mut |at| match paths::each(self.run, at, out) {
                 Err(paths::Failed::Step(Stop::Raised(_))) if *optional => Ok(()),
                 Err(paths::Failed::Step(stop) | paths::Failed::Out(stop)) => Err(stop),
@@ -372,7 +372,7 @@ impl<'p> Machine<'p> {
                     self.path(base, rest, env, at.clone(), &mut step)
                 })
             }),
-        }
+        })
     }
 
     fn bound<'e>(&self, node: Option<&'e Node>, env: Env<'e>, at: &At, out: &mut dyn FnMut(Value) -> Flow) -> Flow
@@ -386,7 +386,7 @@ impl<'p> Machine<'p> {
     }
 
     /// The paths of a filter's outputs.
-    fn paths<'e>(&self, node: &'e Node, env: Env<'e>, at: &At, out: &mut dyn FnMut(Trail) -> Flow) -> Flow
+    pub(super) fn paths<'e>(&self, node: &'e Node, env: Env<'e>, at: &At, out: &mut dyn FnMut(Trail) -> Flow) -> Flow
     where
         'p: 'e,
     {
@@ -541,170 +541,6 @@ impl<'p> Machine<'p> {
             })
         })
     }
-
-    fn control<'e>(&self, control: Control, args: &'e [Node], env: Env<'e>, at: At, out: Out<'_>) -> Flow
-    where
-        'p: 'e,
-    {
-        match (control, args) {
-            (Control::Empty, _) => Ok(()),
-            (Control::Error, _) => Err(raised(at.value, None)),
-            (Control::ErrorOf, [Node::Const(value)]) => Err(raised(value.clone(), value.str().map(|text| &**text))),
-            (Control::ErrorOf, [value]) => self.plain(value, env, &at, &mut |value| Err(raised(value, None))),
-            (Control::Path, [path]) => {
-                self.paths(path, env, &at, &mut |trail| self.give(&at, self.run.array(trail.steps())?, out))
-            }
-            (Control::Select, [when]) => self.plain(when, env, &at, &mut |value| {
-                if value.truthy() { out(at.clone()) } else { Ok(()) }
-            }),
-            (Control::RecurseEach, _) => self.each_within(at, out),
-            (Control::Recurse, [next]) => {
-                self.chain(at, &mut |at, next_out| self.eval(next, env, at, next_out), &mut |at| out(at).map(|()| true))
-            }
-            (Control::While, [when, update]) => {
-                let mut next = |at, next_out: Out<'_>| self.eval(update, env, at, next_out);
-                self.chain(at, &mut next, &mut |at| match self.first(when, env, at.value.clone())? {
-                    Some(value) if value.truthy() => out(at).map(|()| true),
-                    _ => Ok(false),
-                })
-            }
-            (Control::Until, [when, update]) => {
-                let mut next = |at, next_out: Out<'_>| self.eval(update, env, at, next_out);
-                self.chain(at, &mut next, &mut |at| match self.first(when, env, at.value.clone())? {
-                    Some(value) if value.truthy() => out(at).map(|()| false),
-                    value => Ok(value.is_some()),
-                })
-            }
-            (Control::Range, args) => self.range(args, env, &at, out),
-            (Control::Limit, [count, filter]) => self.plain(count, env, &at, &mut |count| {
-                self.limit(count.number().unwrap_or(f64::INFINITY), filter, env, at.clone(), out)
-            }),
-            (Control::First, [filter]) => self.limit(1.0, filter, env, at, out),
-            (Control::Last, [filter]) => {
-                let mut last = None;
-                self.eval(filter, env, at, &mut |at| {
-                    last = Some(at);
-                    Ok(())
-                })?;
-                last.map_or(Ok(()), out)
-            }
-            (Control::IsEmpty, [filter]) => {
-                let first = self.first(filter, env, at.value.clone())?;
-                self.give(&at, Value::Bool(first.is_none()), out)
-            }
-            (Control::Getpath, [path]) => self.plain(path, env, &at, &mut |path| {
-                let Value::Arr(path) = &path else { return raise_plain("Path must be specified as an array") };
-                let mut there = at.clone();
-                for key in path.items() {
-                    there = paths::index_or_null(self.run, there, key)?;
-                }
-                out(there)
-            }),
-            _ => unreachable_name(),
-        }
-    }
-
-    fn limit<'e>(&self, count: f64, filter: &'e Node, env: Env<'e>, at: At, out: Out<'_>) -> Flow
-    where
-        'p: 'e,
-    {
-        if count <= 0.0 {
-            // jq 1.6 gives all of them for a negative number.
-            return if count < 0.0 { self.eval(filter, env, at, out) } else { Ok(()) };
-        }
-        let label = self.run.label();
-        let mut given = 0.0;
-        let flow = self.eval(filter, env, at, &mut |at| {
-            given += 1.0;
-            out(at)?;
-            if given >= count { Err(Stop::Break(label)) } else { Ok(()) }
-        });
-        until_break(label, flow)
-    }
-
-    /// `$from` changes last, as in jq.
-    fn range<'e>(&self, args: &'e [Node], env: Env<'e>, at: &At, out: Out<'_>) -> Flow
-    where
-        'p: 'e,
-    {
-        static ZERO: Node = Node::Const(Value::Num(0.0));
-        static ONE: Node = Node::Const(Value::Num(1.0));
-        let (from, to, by) = match args {
-            [to] => (&ZERO, to, &ONE),
-            [from, to] => (from, to, &ONE),
-            [from, to, by] => (from, to, by),
-            _ => return unreachable_name(),
-        };
-        self.plain(from, env, at, &mut |from| {
-            self.plain(to, env, at, &mut |to| {
-                self.plain(by, env, at, &mut |by| {
-                    let (Some(from), Some(to), Some(by)) = (from.number(), to.number(), by.number()) else {
-                        return raise_plain("Range bounds must be numeric");
-                    };
-                    let mut next = from;
-                    while (by > 0.0 && next < to) || (by < 0.0 && next > to) {
-                        self.run.steps(1)?;
-                        self.give(at, Value::Num(next), out)?;
-                        next += by;
-                    }
-                    Ok(())
-                })
-            })
-        })
-    }
-
-    /// `..`: a value, then what is in it.
-    fn each_within(&self, at: At, out: Out<'_>) -> Flow {
-        self.run.enter()?;
-        let flow = out(at.clone()).and_then(|()| match at.value {
-            Value::Arr(_) | Value::Obj(_) => match paths::each(self.run, at, &mut |at| self.each_within(at, out)) {
-                Err(paths::Failed::Step(stop) | paths::Failed::Out(stop)) => Err(stop),
-                Ok(()) => Ok(()),
-            },
-            _ => Ok(()),
-        });
-        self.run.leave();
-        flow
-    }
-
-    /// A value, then what `next` makes of it, and so on: by a loop along the last output of each, so that a chain may be
-    /// long. `visit` says whether to go on from a value.
-    fn chain(
-        &self,
-        mut at: At,
-        next: &mut dyn FnMut(At, Out<'_>) -> Flow,
-        visit: &mut dyn FnMut(At) -> Outcome<bool>,
-    ) -> Flow {
-        loop {
-            self.run.steps(1)?;
-            if !visit(at.clone())? {
-                return Ok(());
-            }
-            let mut last: Option<At> = None;
-            let mut more = Vec::new();
-            let flow = next(at, &mut |at| {
-                self.run.memory(size_of::<At>())?;
-                more.extend(last.replace(at));
-                Ok(())
-            });
-            for at in more {
-                self.run.enter()?;
-                let flow = self.chain(at, next, visit);
-                self.run.leave();
-                flow?;
-            }
-            match (last, flow) {
-                (Some(then), Ok(())) => at = then,
-                (None, flow) => return flow,
-                (Some(then), Err(stop)) => {
-                    self.run.enter()?;
-                    let flow = self.chain(then, next, visit);
-                    self.run.leave();
-                    return flow.and(Err(stop));
-                }
-            }
-        }
-    }
 }
 
 fn bind_all(pieces: &[Value], env: Env<'_>, body: &mut dyn FnMut(Env<'_>) -> Flow) -> Flow {
@@ -733,7 +569,7 @@ fn optionally(step: Outcome<At>, optional: bool, out: Out<'_>) -> Flow {
     }
 }
 
-fn until_break(label: u64, flow: Flow) -> Flow {
+pub(super) fn until_break(label: u64, flow: Flow) -> Flow {
     match flow {
         Err(Stop::Break(broken)) if broken == label => Ok(()),
         flow => flow,
@@ -754,13 +590,7 @@ fn compare(l: &Value, op: Cmp, r: &Value) -> bool {
     }
 }
 
-/// `error`: of its message the world sees what stands in the program.
-fn raised(value: Value, text: Option<&str>) -> Stop {
-    let public = text.map_or_else(|| "the program raised an error".to_owned(), str::to_owned);
-    Stop::Raised(Box::new(Raised { value, public }))
-}
-
 /// The compiler puts nothing where this could be met.
-fn unreachable_name<T>() -> Outcome<T> {
+pub(super) fn unreachable_name<T>() -> Outcome<T> {
     raise_plain("a name is not bound")
 }

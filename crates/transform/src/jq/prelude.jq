@@ -67,15 +67,19 @@ def todate: todateiso8601;
 def date: todate;
 def dateadd(unit; n): . + n;
 def datesub(unit; n): . - n;
-def tostream: path(def r: (.[]? | r), .; r) as $p | getpath($p)
-  | reduce path(.[]?) as $q ([$p, .]; [$p + $q]);
-def fromstream(f): {x: null, e: false} as $init
-  | foreach f as $i ($init;
-      if .e then $init else . end
-      | if $i | length == 2
-        then setpath(["e"]; $i[0] | length == 0) | setpath(["x"] + $i[0]; $i[1])
-        else setpath(["e"]; $i[0] | length == 1) end;
-      if .e then .x else empty end);
+def tostream:
+  def events($path):
+    if (type == "array" or type == "object") and length > 0
+    then . as $in | keys_unsorted as $keys | ($keys[] | . as $k | $in[$k] | events($path + [$k])), [$path + [$keys[-1]]]
+    else [$path, .] end;
+  events([]);
+def fromstream(f): foreach f as $event ({done: true};
+  ($event[0] | length) as $depth
+  | if .done then {at: null} else . end
+  | if $event | length == 2
+    then .at |= setpath($event[0]; $event[1]) | .done = ($depth == 0)
+    else .done = ($depth == 1) end;
+  select(.done) | .at);
 def truncate_stream(f): . as $n | null | f | . as $e | if ($e[0] | length) > $n then setpath([0]; $e[0][$n:]) else empty end;
 def INDEX(f; key): reduce f as $row ({}; .[$row | key | tostring] = $row);
 def INDEX(key): INDEX(.[]; key);

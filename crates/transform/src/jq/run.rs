@@ -186,6 +186,14 @@ impl<'a> Run<'a> {
         self.depth.set(self.depth.get() - 1);
     }
 
+    /// Does one thing a call deeper.
+    pub fn deeper<T>(&self, f: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        self.enter()?;
+        let done = f();
+        self.leave();
+        done
+    }
+
     /// A number for a label that no other has.
     pub fn label(&self) -> u64 {
         self.labels.set(self.labels.get() + 1);
