@@ -1,6 +1,6 @@
 //! Many partitions in one run: a real worker in a process of its own, over TCP, against the embedded endpoints in this one.
 //!
-//! `partitions [--partitions 5000] [--records 20] [--bytes 300] [--shards 4] [--active 2000] [--memory 512] [--interval 5]
+//! `partitions [--partitions 5000] [--records 20] [--bytes 300] [--shards 4] [--active 5000] [--memory 512] [--interval 5]
 //! [--latency 0] [--kills 0]`: so many records of so many bytes for each partition, in an order in which every chunk has
 //! most of them; `--active` is `max_active`, `--memory` MiB, `--interval` seconds, `--latency` milliseconds of each request to
 //! S3, `--kills` how often the worker is killed on its way. Printed: whether every record is there exactly once in its own
@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use standpipe_destinations::object_key::cid_of;
 use standpipe_emulator::{Emulator, Fault, Rule, Service};
-use standpipe_tests::simulation::Dice;
 use standpipe_tests::storm::endpoints::Endpoints;
 use standpipe_tests::storm::{BUCKET, STREAM, number};
 use standpipe_worker::{Ending, Options, Platform};
@@ -47,7 +46,7 @@ impl Plan {
             records: given("--records", 20)?,
             bytes: given("--bytes", 300)? as usize,
             shards: given("--shards", 4)? as usize,
-            active: given("--active", 2_000)?,
+            active: given("--active", 5_000)?,
             memory: given("--memory", 512)?,
             interval: given("--interval", 5)?,
             latency: given("--latency", 0)?,
@@ -59,7 +58,7 @@ impl Plan {
         let Self { active, memory, interval, .. } = self;
         format!(
             "version: 1
-worker: {{ memory: {memory}MiB, shutdown_grace: 60s }}
+worker: {{ memory: {memory}MiB, shutdown_grace: 900s }}
 http: \"off\"
 pipelines:
   partitions:
@@ -159,12 +158,16 @@ async fn run(arguments: &[String]) -> io::Result<bool> {
 
     let (config, begun) = (plan.config(), Instant::now());
     let mut worker = start(&endpoints.address, &config)?;
-    let mut dice = Dice::new(7);
-    for _ in 0..plan.kills {
-        sleep(Duration::from_millis(dice.within(2_000, 9_000))).await;
+    for kill in 1..=plan.kills {
+        // In the middle of staging, then in that of publishing, and so on: each object is opened once and completed once.
+        let uploads = plan.partitions * (2 * kill - 1) / 2;
+        while worker.try_wait()?.is_none() && asked(&counted, &["CreateMultipart", "CompleteMultipart"]) < uploads {
+            sleep(Duration::from_millis(5)).await;
+        }
         if worker.try_wait()?.is_none() {
             worker.kill()?;
             worker.wait()?;
+            println!("killed                             after {} uploads", asked(&counted, &["CreateMultipart"]));
             worker = start(&endpoints.address, &config)?;
         }
     }
@@ -180,6 +183,12 @@ async fn run(arguments: &[String]) -> io::Result<bool> {
         println!("requests: {name:<35} {requests:>8}");
     }
     Ok(ended & exact(emulator, &plan))
+}
+
+/// Requests of these kinds so far.
+fn asked(counted: &Mutex<BTreeMap<String, u64>>, kinds: &[&str]) -> u64 {
+    let counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+    counted.iter().filter(|(name, _)| kinds.iter().any(|kind| name.contains(kind))).map(|(_, requests)| requests).sum()
 }
 
 /// Round by round over the partitions, so that neighbours are of different ones.

@@ -52,7 +52,8 @@ pub(super) async fn receipt(s3: &S3, receipt: &Receipt) -> Result<Published, Del
                 }
             }
         }
-        if left.is_empty() || matches!(failed, Some(DeliveryError::Halt { .. })) {
+        // Where nothing succeeds the server is away: how long to wait then is the pipeline's to say.
+        if left.is_empty() || left.len() == trying.len() || matches!(failed, Some(DeliveryError::Halt { .. })) {
             break;
         }
     }
