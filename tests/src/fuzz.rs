@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,9 +50,12 @@ pub struct Target {
     pub tokens: &'static [&'static [u8]],
     /// Bytes of memory that one input may take beside itself.
     pub memory_max: usize,
-    /// Gives it an input.
-    pub check: Box<dyn Fn(&Bytes) -> Answer + Send>,
+    /// Makes what takes the inputs.
+    pub make: fn() -> Check,
 }
+
+/// Takes an input.
+pub type Check = Box<dyn Fn(&Bytes) -> Answer + Send>;
 
 /// How long a run goes on.
 #[derive(Clone, Copy, Debug)]
@@ -88,26 +92,45 @@ pub struct Find {
 
 /// The input in hand, for a thread that watches for one that never ends.
 #[derive(Debug, Default)]
-pub struct Watch(Mutex<Option<(Instant, Bytes)>>);
+pub struct Watch {
+    held: Mutex<Option<(Instant, Bytes)>>,
+    /// Where every input is written down before it is tried.
+    last: Option<PathBuf>,
+}
 
 impl Watch {
+    /// Writes every input down before it is tried: a stack that overflows ends the process.
+    pub fn writing(last: Option<PathBuf>) -> Self {
+        Self { held: Mutex::default(), last }
+    }
+
     #[allow(clippy::disallowed_methods)] // the wall time of the runs themselves
     fn begin(&self, input: &Bytes) -> Instant {
+        if let Some(last) = &self.last {
+            std::fs::write(last, input).expect("the file of the last input can be written");
+        }
         let now = Instant::now();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, input.clone()));
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, input.clone()));
         now
     }
 
     /// An input that has been in hand for longer than `limit`.
     pub fn overdue(&self, limit: Duration) -> Option<Bytes> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.as_ref().filter(|(since, _)| since.elapsed() > limit).map(|(_, input)| input.clone())
     }
 }
 
 /// Runs a target. Memory is seen if the program's allocator is [`PeakAlloc`].
 pub fn run(target: &Target, seed: u64, until: Until, watch: &Watch) -> Report {
-    let mut run = Run { target, watch, report: Report::default(), answers: BTreeSet::new(), corpus: Vec::new() };
+    let mut run = Run {
+        target,
+        check: (target.make)(),
+        watch,
+        report: Report::default(),
+        answers: BTreeSet::new(),
+        corpus: Vec::new(),
+    };
     let mut dice = Dice::new(seed);
     for input in &target.seeds {
         run.one(input.clone());
@@ -132,6 +155,7 @@ pub fn run(target: &Target, seed: u64, until: Until, watch: &Watch) -> Report {
 
 struct Run<'a> {
     target: &'a Target,
+    check: Check,
     watch: &'a Watch,
     report: Report,
     answers: BTreeSet<String>,
@@ -144,7 +168,7 @@ impl Run<'_> {
         let input = Bytes::from(input);
         let (since, before) = (self.watch.begin(&input), PeakAlloc.current_usage());
         PeakAlloc.reset_peak_usage();
-        let answer = catch_unwind(AssertUnwindSafe(|| (self.target.check)(&input)));
+        let answer = catch_unwind(AssertUnwindSafe(|| (self.check)(&input)));
         let (took, memory) = (since.elapsed(), PeakAlloc.peak_usage().saturating_sub(before));
         self.report.executions += 1;
         self.report.slowest = self.report.slowest.max(took);

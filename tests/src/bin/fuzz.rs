@@ -77,7 +77,7 @@ fn fuzz(chosen: Vec<Target>, asked: &Asked) -> std::io::Result<bool> {
     if let Some(input) = &asked.input {
         let input = Bytes::from(std::fs::read(input)?);
         for target in chosen {
-            println!("{}: {:?}", target.name, (target.check)(&input));
+            println!("{}: {:?}", target.name, (target.make)()(&input));
         }
         return Ok(true);
     }
@@ -87,7 +87,7 @@ fn fuzz(chosen: Vec<Target>, asked: &Asked) -> std::io::Result<bool> {
     };
     // A panic is a find, told below with its input.
     std::panic::set_hook(Box::new(|_| {}));
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Watch::writing(asked.last.clone()));
     watch_for_hangs(watch.clone(), asked.out.clone());
     println!(
         "{:<16} {:>12} {:>9} {:>8} {:>10} {:>8}",
@@ -96,13 +96,6 @@ fn fuzz(chosen: Vec<Target>, asked: &Asked) -> std::io::Result<bool> {
     let mut clean = true;
     for mut target in chosen {
         target.seeds.extend(lines.iter().cloned());
-        if let Some(last) = asked.last.clone() {
-            let check = target.check;
-            target.check = Box::new(move |input| {
-                std::fs::write(&last, input).map_err(|error| error.to_string())?;
-                check(input)
-            });
-        }
         let report = run(&target, asked.seed, Until::Time(Duration::from_secs(asked.seconds)), &watch);
         println!(
             "{:<16} {:>12} {:>9} {:>8} {:>10} {:>8.1}",

@@ -6,7 +6,7 @@ use standpipe_transform::jq::Limits;
 use standpipe_transform::{Jq, Route, RouteSettings};
 
 use super::stages::record;
-use super::{Answer, words};
+use super::{Answer, Check, words};
 
 /// What programs begin with.
 pub(super) const PROGRAMS: &[&str] = &[
@@ -89,7 +89,7 @@ fn limits() -> Limits {
 }
 
 /// A record through a fixed program.
-pub(super) fn input() -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+pub(super) fn input() -> Check {
     let jq = Jq::new(PROGRAM, limits()).expect("the program is jq");
     Box::new(move |data| ran(&jq, data))
 }
@@ -115,7 +115,7 @@ fn ran(jq: &Jq, data: &[u8]) -> Answer {
 }
 
 /// The keys of a record: all of them, none empty, or a rejection.
-pub(super) fn partition_by() -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+pub(super) fn partition_by() -> Check {
     let query = [("a", ".a"), ("b", ".b[0]? // .c.d | tostring")].map(|(key, text)| (key.to_owned(), text.to_owned()));
     let settings = RouteSettings { query: query.into(), limits: limits(), ..RouteSettings::default() };
     let route = Route::new(settings).expect("the expressions are jq");

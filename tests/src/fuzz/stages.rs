@@ -10,7 +10,7 @@ use standpipe_transform::{
     PROCESSING_FAILED, Split, SplitBy, SplitSettings, Stage,
 };
 
-use super::Answer;
+use super::{Answer, Check};
 
 /// Bytes that the fuzzer lets `decompress` make of one record.
 pub(super) const DECOMPRESS_BYTES_MAX: usize = 1 << 20;
@@ -55,7 +55,7 @@ fn about(records: &[Record]) -> String {
 }
 
 /// A stage that changes a record, or makes several of it.
-pub(super) fn stage(stage: impl Stage) -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+pub(super) fn stage(stage: impl Stage) -> Check {
     Box::new(move |data| {
         let records = match made(&stage, data) {
             Ok(records) => records,
@@ -69,7 +69,7 @@ pub(super) fn stage(stage: impl Stage) -> Box<dyn Fn(&Bytes) -> Answer + Send> {
 }
 
 /// A stage whose results are JSON objects.
-pub(super) fn json_stage(stage: impl Stage) -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+pub(super) fn json_stage(stage: impl Stage) -> Check {
     Box::new(move |data| {
         let records = match made(&stage, data) {
             Ok(records) => records,
@@ -85,7 +85,7 @@ pub(super) fn json_stage(stage: impl Stage) -> Box<dyn Fn(&Bytes) -> Answer + Se
 }
 
 /// `decompress`: within its bound, and as the streaming decoders have it.
-pub(super) fn decompress() -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+pub(super) fn decompress() -> Check {
     let settings = DecompressSettings { codec: Codec::Auto, bytes_max: DECOMPRESS_BYTES_MAX };
     let stage = Decompress::new(settings).expect("the bound is none of those that are refused");
     Box::new(move |data| {
@@ -122,7 +122,7 @@ fn streams_as(mut expected: &[u8], data: &[u8]) -> Option<bool> {
 }
 
 /// `cloudwatch_logs` with extraction: the messages are those that an independent reading finds.
-pub(super) fn cloudwatch_logs() -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+pub(super) fn cloudwatch_logs() -> Check {
     let stage = CloudWatchLogs::new(CloudWatchLogsSettings { extract_message: true });
     Box::new(move |data| {
         let records = match made(&stage, data) {
@@ -142,7 +142,7 @@ pub(super) fn cloudwatch_logs() -> Box<dyn Fn(&Bytes) -> Answer + Send> {
 }
 
 /// `split: json`: no byte is lost but white space.
-pub(super) fn split_json() -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+pub(super) fn split_json() -> Check {
     let settings = SplitSettings { by: SplitBy::Json, pieces_max: SplitSettings::PIECES_MAX };
     let stage = Split::new(settings).expect("splitting by JSON has no wrong settings");
     Box::new(move |data| {
@@ -160,7 +160,7 @@ pub(super) fn split_json() -> Box<dyn Fn(&Bytes) -> Answer + Send> {
 }
 
 /// `split: delimited`: no byte is lost but delimiters.
-pub(super) fn split_delimited() -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+pub(super) fn split_delimited() -> Check {
     let settings = SplitSettings { by: SplitBy::Delimited("##".into()), pieces_max: SplitSettings::PIECES_MAX };
     let stage = Split::new(settings).expect("the delimiter is not empty");
     Box::new(move |data| {

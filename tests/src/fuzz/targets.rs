@@ -16,7 +16,7 @@ use standpipe_transform::{
 };
 
 use super::stages::{self, json_stage, record, stage};
-use super::{Answer, Target, jq, words};
+use super::{Answer, Check, Target, jq, words};
 
 const JSON: &[&[u8]] =
     &[b"{", b"}", b"[", b"]", b"{\"a\":", b"\"a\"", b",", b":", b"null", b"true", b"1.5e3", b"\\n", b"{}"];
@@ -77,43 +77,46 @@ const MIB: usize = 1 << 20;
 
 /// Every parser that sees record bytes.
 pub fn targets() -> Vec<Target> {
-    let target = |name, seeds, tokens, check| Target { name, seeds, tokens, memory_max: 256 * MIB, check };
-    let apache = |format| json_stage(Apache::new(format));
-    let syslog = |format| json_stage(Syslog::new(format));
+    fn target(
+        name: &'static str,
+        seeds: Vec<Vec<u8>>,
+        tokens: &'static [&'static [u8]],
+        make: fn() -> Check,
+    ) -> Target {
+        Target { name, seeds, tokens, memory_max: 256 * MIB, make }
+    }
     vec![
         // Once for what comes out, and once where the counting allocator shrinks by a copy, which the system's does not.
         Target {
             memory_max: 2 * stages::DECOMPRESS_BYTES_MAX + MIB / 4,
-            ..target("decompress", compressed(), &[], stages::decompress())
+            ..target("decompress", compressed(), &[], stages::decompress)
         },
-        target("cloudwatch_logs", texts(ENVELOPES), CLOUDWATCH, stages::cloudwatch_logs()),
-        target("split_json", texts(OBJECTS), JSON, stages::split_json()),
-        target("split_delimited", texts(&["a##b####c", "{}"]), &[b"#", b"##", b"###"], stages::split_delimited()),
-        target("apache_common", texts(LOG_LINES), LOG, apache(ApacheFormat::Common)),
-        target("apache_combined", texts(LOG_LINES), LOG, apache(ApacheFormat::Combined)),
-        target("syslog_rfc3164", texts(SYSLOG_LINES), SYSLOG, syslog(SyslogFormat::Rfc3164)),
-        target("syslog_rfc5424", texts(SYSLOG_LINES), SYSLOG, syslog(SyslogFormat::Rfc5424)),
-        target("csv", texts(ROWS), CSV, json_stage(csv(CsvColumns::Named(["a", "b", "c"].map(String::from).into())))),
-        target("csv_header", texts(ROWS), CSV, json_stage(csv(CsvColumns::Header))),
-        target("xml", texts(DOCUMENTS), XML, json_stage(Xml)),
-        target("json_to_csv", texts(OBJECTS), JSON, stage(json_to_csv())),
-        target("regex", texts(LOG_LINES), LOG, json_stage(regex())),
-        target("jq_input", texts(OBJECTS), JSON, jq::input()),
-        target("jq_program", texts(jq::PROGRAMS), jq::TOKENS, Box::new(jq::program)),
-        target("partition_by", texts(OBJECTS), JSON, jq::partition_by()),
-        target("kpl", aggregates(), PROTOBUF, Box::new(kpl)),
-        target("parquet_openx", texts(OBJECTS), JSON, rows(Deserializer::OpenX(OpenX::default()), false)),
-        target("parquet_hive", texts(OBJECTS), JSON, rows(Deserializer::Hive(Hive::default()), false)),
-        target("orc_openx", texts(OBJECTS), JSON, rows(Deserializer::OpenX(OpenX::default()), true)),
-        target(
-            "partition_value",
-            texts(&["a", "../..", "a/b%2F"]),
-            &[b"/", b"%", b"..", b"="],
-            Box::new(partition_value),
-        ),
+        target("cloudwatch_logs", texts(ENVELOPES), CLOUDWATCH, stages::cloudwatch_logs),
+        target("split_json", texts(OBJECTS), JSON, stages::split_json),
+        target("split_delimited", texts(&["a##b####c", "{}"]), &[b"#", b"##", b"###"], stages::split_delimited),
+        target("apache_common", texts(LOG_LINES), LOG, || json_stage(Apache::new(ApacheFormat::Common))),
+        target("apache_combined", texts(LOG_LINES), LOG, || json_stage(Apache::new(ApacheFormat::Combined))),
+        target("syslog_rfc3164", texts(SYSLOG_LINES), SYSLOG, || json_stage(Syslog::new(SyslogFormat::Rfc3164))),
+        target("syslog_rfc5424", texts(SYSLOG_LINES), SYSLOG, || json_stage(Syslog::new(SyslogFormat::Rfc5424))),
+        target("csv", texts(ROWS), CSV, || {
+            json_stage(csv(CsvColumns::Named(["a", "b", "c"].map(String::from).into())))
+        }),
+        target("csv_header", texts(ROWS), CSV, || json_stage(csv(CsvColumns::Header))),
+        target("xml", texts(DOCUMENTS), XML, || json_stage(Xml)),
+        target("json_to_csv", texts(OBJECTS), JSON, || stage(json_to_csv())),
+        target("regex", texts(LOG_LINES), LOG, || json_stage(regex())),
+        target("jq_input", texts(OBJECTS), JSON, jq::input),
+        target("jq_program", texts(jq::PROGRAMS), jq::TOKENS, || Box::new(jq::program)),
+        target("partition_by", texts(OBJECTS), JSON, jq::partition_by),
+        target("kpl", aggregates(), PROTOBUF, || Box::new(kpl)),
+        target("parquet_openx", texts(OBJECTS), JSON, || rows(Deserializer::OpenX(OpenX::default()), false)),
+        target("parquet_hive", texts(OBJECTS), JSON, || rows(Deserializer::Hive(Hive::default()), false)),
+        target("orc_openx", texts(OBJECTS), JSON, || rows(Deserializer::OpenX(OpenX::default()), true)),
+        target("partition_value", texts(VALUES), &[b"/", b"%", b"..", b"="], || Box::new(partition_value)),
     ]
 }
 
+const VALUES: &[&str] = &["a", "../..", "a/b%2F"];
 const ENVELOPES: &[&str] = &[
     r#"{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"g","logStream":"s","subscriptionFilters":["f"],"logEvents":[{"id":"1","timestamp":1432826855000,"message":"{\"a\":1}"},{"id":"2","timestamp":1,"message":"b\n"}]}"#,
     r#"{"messageType":"CONTROL_MESSAGE","owner":"CloudwatchLogs","logGroup":"","logStream":"","subscriptionFilters":[],"logEvents":[{"id":"","timestamp":1,"message":"CWL CONTROL MESSAGE"}]}"#,
@@ -203,7 +206,7 @@ const COLUMNS: &str = "a string, b array<double>, c struct<d:timestamp,e:int>, i
 const FILE_RECORDS: u64 = 256;
 
 /// JSON to columns and a file of them. A record is in the file or rejected, and the file can be finished.
-fn rows(deserializer: Deserializer, orc: bool) -> Box<dyn Fn(&Bytes) -> Answer + Send> {
+fn rows(deserializer: Deserializer, orc: bool) -> Check {
     let columns = Columns::parse(COLUMNS).expect("the columns are Hive's");
     let rows = RowFormat::new(columns, deserializer).expect("the columns have keys of their own").into();
     let format = if orc {
