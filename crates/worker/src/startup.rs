@@ -2,8 +2,8 @@
 //! read: a table that is missing, a stream that is another one, a destination whose id stands for something else.
 //!
 //! 1. columns that are in Glue are read; 2. the stream is asked who it is; 3. the leases start (tables, pins, the leases of
-//! the shards: `standpipe_lease`); 4. each destination is probed; 5. the consumer of enhanced fan-out is found, or
-//! registered; 6. coordinator, heartbeats, a delivery loop and a sweeper for each destination, and the worker start.
+//!    the shards: `standpipe_lease`); 4. each destination is probed; 5. the consumer of enhanced fan-out is found, or
+//!    registered; 6. coordinator, heartbeats, a delivery loop and a sweeper for each destination, and the worker start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -94,3 +94,84 @@ impl CommitLog for Queued {
         self.log.retract(receipt, carriers).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use standpipe_flow::{DestinationId, Position};
+
+    use super::*;
+
+    /// Every write takes a second. What was under way at once.
+    #[derive(Default)]
+    struct Slow {
+        under_way: Mutex<Vec<LeaseKey>>,
+        together: Mutex<BTreeSet<(LeaseKey, LeaseKey)>>,
+    }
+
+    #[async_trait]
+    impl CommitLog for Slow {
+        async fn commit(&self, _: &Commit) -> Result<(), CommitError> {
+            Ok(())
+        }
+        async fn prepare(&self, _: &Receipt) -> Result<(), CommitError> {
+            Ok(())
+        }
+        async fn done(&self, _: CommitId) -> Result<(), CommitError> {
+            Ok(())
+        }
+        async fn receipt(&self, _: CommitId) -> Result<Option<Receipt>, CommitError> {
+            Ok(None)
+        }
+        async fn finalize(&self, finalize: &Finalize) -> Result<(), CommitError> {
+            for other in self.under_way.lock().expect("nobody panics").iter() {
+                self.together.lock().expect("nobody panics").insert((other.clone(), finalize.lease.clone()));
+            }
+            self.under_way.lock().expect("nobody panics").push(finalize.lease.clone());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.under_way.lock().expect("nobody panics").retain(|lease| *lease != finalize.lease);
+            Ok(())
+        }
+        async fn adopt(&self, _: &Adopt) -> Result<(), CommitError> {
+            Ok(())
+        }
+        async fn row(&self, _: &LeaseKey) -> Result<Option<LeaseRow>, CommitError> {
+            Ok(None)
+        }
+        async fn retract(&self, _: &Receipt, _: &[LeaseRow]) -> Result<(), CommitError> {
+            Ok(())
+        }
+    }
+
+    fn finalize(lease: &str, destination: &str) -> Finalize {
+        Finalize {
+            lease: LeaseKey::new(lease),
+            destination: DestinationId::new(destination),
+            cid: CommitId::new(standpipe_flow::Millis(0), 0, 1),
+            to: Position::ShardEnd,
+            arrival: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_lease_one_write_is_in_flight_and_who_waits_too_long_asks_again() {
+        let slow = Arc::new(Slow::default());
+        let log = queued(slow.clone(), 2);
+        let repeat = |one: Finalize| {
+            let log = log.clone();
+            async move {
+                let mut conflicts = 0;
+                while let Err(error) = log.finalize(&one).await {
+                    assert!(matches!(error, CommitError::Conflict));
+                    conflicts += 1;
+                }
+                conflicts
+            }
+        };
+        let start = tokio::time::Instant::now();
+        let writes = [("1", "a"), ("1", "b"), ("2", "a")].map(|(lease, to)| repeat(finalize(lease, to)));
+        assert_eq!(futures_util::future::join_all(writes).await, [0, 3, 0]);
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+        let together = slow.together.lock().expect("nobody panics").clone();
+        assert!(together.iter().all(|(one, other)| one != other) && !together.is_empty(), "{together:?}");
+    }
+}
