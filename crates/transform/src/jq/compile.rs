@@ -107,8 +107,11 @@ impl<'s> Compiler<'s> {
 
     /// What the parser says, or what it means.
     fn unparsed(&self, expected: &str, found: &str) -> Wrong {
+        let first = self.text.trim_start().split(|char: char| !char.is_ascii_alphanumeric()).next().unwrap_or_default();
+        if matches!(first, "import" | "include" | "module") {
+            return (span(self.text, first), format!("`{first}` is not available: a program stands alone"));
+        }
         let what = match found {
-            "import" | "include" | "module" => format!("`{found}` is not available: a program stands alone"),
             "" => format!("expected {expected}, but the program ends"),
             found => format!("expected {expected}, found `{}`", found.chars().take(20).collect::<String>()),
         };

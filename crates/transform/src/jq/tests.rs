@@ -256,7 +256,7 @@ fn the_clock_is_the_last_resort() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn any_bytes_are_a_value_or_rejected(data in prop::collection::vec(any::<u8>(), 0..64)) {
