@@ -1,3 +1,5 @@
+//! What was compressed by others, what is broken, bombs, and any bytes.
+
 use std::io::Write;
 
 use flate2::Compression;

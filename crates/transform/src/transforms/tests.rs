@@ -1,3 +1,5 @@
+//! The runner under scripted stages: order, numbers of parts, counts, rejections, bounds, panics, and a model.
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Examples of the RFCs, what programs write, and any bytes.
+
 use proptest::prelude::*;
 use serde_json::json;
 

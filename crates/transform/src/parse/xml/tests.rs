@@ -1,3 +1,5 @@
+//! The convention, what is refused, the bounds, and trees that are written and read.
+
 use proptest::prelude::*;
 use serde_json::json;
 
