@@ -21,10 +21,8 @@ use standpipe_worker::{Ending, Options, Platform};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// The argument that makes this program the worker.
+/// The argument that makes this program the worker; its config follows.
 const WORKER: &str = "--be-the-worker";
-/// Where the worker's config is told.
-const CONFIG: &str = "STANDPIPE_PARTITIONS_CONFIG";
 
 struct Plan {
     partitions: u64,
@@ -89,10 +87,9 @@ pipelines:
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be built");
-    let done = if arguments.first().is_some_and(|first| first == WORKER) {
-        runtime.block_on(work())
-    } else {
-        runtime.block_on(run(&arguments))
+    let done = match &arguments[..] {
+        [first, config] if first == WORKER => runtime.block_on(work(config)),
+        _ => runtime.block_on(run(&arguments)),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -105,13 +102,12 @@ fn main() -> ExitCode {
 }
 
 /// The worker's process: until it has caught up. Says how much memory it took.
-async fn work() -> io::Result<bool> {
-    let text = std::env::var(CONFIG).map_err(io::Error::other)?;
+async fn work(config: &str) -> io::Result<bool> {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
         .init();
-    let config = standpipe_config::parse("partitions.yaml", &text, &|_| None, &standpipe_config::Unchecked)
+    let config = standpipe_config::parse("partitions.yaml", config, &|_| None, &standpipe_config::Unchecked)
         .map_err(|errors| io::Error::other(errors.render(false)))?;
     let platform = Platform::system(&config.aws).await;
     let options = Options { until_caught_up: true, version: "partitions".into(), ..Options::default() };
@@ -127,8 +123,7 @@ async fn work() -> io::Result<bool> {
 
 fn start(address: &str, config: &str) -> io::Result<Child> {
     Command::new(std::env::current_exe()?)
-        .arg(WORKER)
-        .env(CONFIG, config)
+        .args([WORKER, config])
         .env("AWS_ENDPOINT_URL", format!("http://{address}"))
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "worker")
@@ -159,15 +154,17 @@ async fn run(arguments: &[String]) -> io::Result<bool> {
     let (config, begun) = (plan.config(), Instant::now());
     let mut worker = start(&endpoints.address, &config)?;
     for kill in 1..=plan.kills {
-        // In the middle of staging, then in that of publishing, and so on: each object is opened once and completed once.
-        let uploads = plan.partitions * (2 * kill - 1) / 2;
-        while worker.try_wait()?.is_none() && asked(&counted, &["CreateMultipart", "CompleteMultipart"]) < uploads {
+        // In the middle of staging, then in that of publishing, and so on: each object is opened, then completed.
+        let both = || asked(&counted, &["CreateMultipart", "CompleteMultipart"]);
+        let until = both() + if kill % 2 == 1 { plan.partitions / 2 } else { plan.partitions * 3 / 2 };
+        while worker.try_wait()?.is_none() && both() < until {
             sleep(Duration::from_millis(5)).await;
         }
         if worker.try_wait()?.is_none() {
             worker.kill()?;
             worker.wait()?;
-            println!("killed                             after {} uploads", asked(&counted, &["CreateMultipart"]));
+            let [opened, completed] = ["CreateMultipart", "CompleteMultipart"].map(|kind| asked(&counted, &[kind]));
+            println!("killed                             after {opened} uploads, {completed} completions");
             worker = start(&endpoints.address, &config)?;
         }
     }
