@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::faults;
 use super::moments::Deed;
-use super::world::{BUCKET, STREAM, World};
+use super::world::{BUCKET, STREAM, THIEF, World};
 
 /// A stream is not grown beyond so many open shards: more cost requests and show nothing new.
 const OPEN_SHARDS_MAX: usize = 9;
@@ -84,7 +84,7 @@ impl World {
 
     /// Somebody who is no worker takes a lease, whoever holds it, and never renews it.
     fn steal(&mut self) {
-        let table = self.table("thief");
+        let table = self.table(THIEF);
         let (roll, tenure) = (self.dice.roll(), self.dice.roll());
         self.moments.count("stolen");
         self.tasks.spawn(async move {
@@ -94,7 +94,7 @@ impl World {
                 let none = BTreeSet::new();
                 let take = Take {
                     row,
-                    worker: &WorkerId::new("thief"),
+                    worker: &WorkerId::new(THIEF),
                     tenure: Tenure(u128::from(tenure).to_be_bytes()),
                     destinations: &none,
                     retired: &none,
