@@ -9,9 +9,8 @@ use std::sync::Arc;
 use standpipe_flow::hash::hash64;
 use standpipe_flow::{BatchLimits, Chunk, Partition};
 
-/// Records in one batch, whatever they weigh: what is kept of each until the commit (its reason, if it is rejected; its
-/// line's frame in an error object) stands outside the memory budget. Reached by records of less than 128 bytes in batches
-/// of 128 MiB.
+/// Records in one batch, whatever they weigh: if all of them are rejected, each becomes a line of some hundred bytes in the
+/// error objects of one commit. Reached by records of less than 128 bytes in batches of 128 MiB.
 pub(super) const RECORDS_MAX: usize = 1 << 20;
 
 /// What one chunk comes to.
