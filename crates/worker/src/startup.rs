@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_config::config::{self, Config, StartPosition};
-use standpipe_flow::{CommitLog, DeliveryError, Millis, WorkerId};
+use standpipe_flow::{CommitLog, DeliveryError, DestinationId, Millis, WorkerId};
 use standpipe_lease::renew::Heartbeats;
 use standpipe_lease::{LeaseSettings, Leases, LostReason, Seams, StartError, StreamIdentity};
 use standpipe_pipeline::budget::Budget;
-use standpipe_pipeline::deliver::Delivery;
+use standpipe_pipeline::deliver::{Delivery, Order};
 use standpipe_pipeline::feed::Outlet;
 use standpipe_pipeline::metrics::{At, Metrics};
 use standpipe_pipeline::progress::Progress;
@@ -267,29 +267,8 @@ impl Base<'_> {
         let Leases { handle, events, holdings, commits, fingerprint, coordinator, heartbeats } = leases;
         let (orders_out, orders) = mpsc::unbounded_channel();
         let mut beside = JoinSet::new();
-        let mut destinations = BTreeMap::new();
-        let log = Arc::new(commits);
-        let queued = turns::queued(log.clone(), self.parts.destinations.len());
-        for one in std::mem::take(&mut self.parts.destinations) {
-            let (notices, notices_in) = mpsc::unbounded_channel();
-            let (chunks, chunks_in) = mpsc::channel(CHUNKS_MAX);
-            let delivery = self.delivery(&one, queued.clone(), holdings.clone(), fingerprint);
-            let orders_out = orders_out.clone();
-            beside.spawn(async move {
-                delivery.run(notices_in, chunks_in, orders_out).await;
-                DELIVERY
-            });
-            if let Some(s3) = one.s3 {
-                let table = assemble::lease_table(&self.parts.delivery, self.pipeline);
-                let sweeper = Sweeper { s3, log: log.clone(), table, fingerprint };
-                beside.spawn(async move {
-                    sweeper.run().await;
-                    SWEEPER
-                });
-            }
-            let outlet = Outlet { chunks, transform: one.transform };
-            destinations.insert(one.id, ToLoop { notices, outlet });
-        }
+        let held = (holdings.clone(), fingerprint);
+        let destinations = self.destinations(Arc::new(commits), held, orders_out, &mut beside);
         beside.spawn(async move {
             coordinator.run().await;
             COORDINATOR
@@ -334,6 +313,39 @@ impl Base<'_> {
             tasks: JoinSet::new(),
         };
         Started { worker, beside }
+    }
+
+    /// Starts what each destination has beside the worker: its loop, and its sweeper.
+    fn destinations(
+        &mut self,
+        log: Arc<dyn CommitLog>,
+        (holdings, fingerprint): (Arc<standpipe_flow::Holdings>, u32),
+        orders: mpsc::UnboundedSender<(DestinationId, Order)>,
+        beside: &mut JoinSet<&'static str>,
+    ) -> BTreeMap<DestinationId, ToLoop> {
+        let mut destinations = BTreeMap::new();
+        let queued = turns::queued(log.clone(), self.parts.destinations.len());
+        for one in std::mem::take(&mut self.parts.destinations) {
+            let (notices, notices_in) = mpsc::unbounded_channel();
+            let (chunks, chunks_in) = mpsc::channel(CHUNKS_MAX);
+            let delivery = self.delivery(&one, queued.clone(), holdings.clone(), fingerprint);
+            let orders = orders.clone();
+            beside.spawn(async move {
+                delivery.run(notices_in, chunks_in, orders).await;
+                DELIVERY
+            });
+            if let Some(s3) = one.s3 {
+                let table = assemble::lease_table(&self.parts.delivery, self.pipeline);
+                let sweeper = Sweeper { s3, log: log.clone(), table, fingerprint };
+                beside.spawn(async move {
+                    sweeper.run().await;
+                    SWEEPER
+                });
+            }
+            let outlet = Outlet { chunks, transform: one.transform };
+            destinations.insert(one.id, ToLoop { notices, outlet });
+        }
+        destinations
     }
 
     /// Starts the heartbeats, on threads of their own where the platform has them.
