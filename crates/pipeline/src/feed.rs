@@ -141,8 +141,9 @@ impl Feeds {
     /// subscribers go over. Whether the reader has to go on.
     pub(crate) fn goes_on(&self, reader: u64, before: &Position) -> bool {
         let mut readers = self.readers();
-        let Some(at) = readers.get(&reader).map(|feed| feed.at.clone()) else { return false };
-        let reached = |feed: &Feed| *before <= feed.at && feed.at <= at;
+        let Some((at, first)) = readers.get(&reader).map(|feed| (feed.at.clone(), feed.first)) else { return false };
+        // Where both stand at one place, the first one stays.
+        let reached = |feed: &Feed| *before <= feed.at && (feed.at < at || feed.at == at && !first);
         let Some(other) = readers.iter().find(|(number, feed)| **number != reader && reached(feed)).map(|(n, _)| *n)
         else {
             return true;

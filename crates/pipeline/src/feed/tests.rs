@@ -69,6 +69,7 @@ fn a_reader_that_is_overtaken_while_it_stands_still_is_joined() {
     feeds.subscribe(wants("a", 30), 1);
     feeds.subscribe(wants("b", 10), 2);
     feeds.hand(2, &at(30));
+    assert!(feeds.goes_on(1, &at(30)), "the first one stays");
     assert!(!feeds.goes_on(2, &at(10)), "where the other stands");
     assert_eq!(names(&feeds.end(1)), [("a", at(30)), ("b", at(30))]);
 }
