@@ -10,8 +10,7 @@ use standpipe_flow::DestinationId;
 
 use crate::errors::ConfigErrors;
 pub use crate::file::s3::{
-    Compression, LostObject, OrcCompression, ParquetCompression, ParquetTimestamps, ParquetVersion, Publish,
-    RecordDelimiter,
+    Compression, LostObject, OrcCompression, ParquetCompression, ParquetTimestamps, ParquetVersion, RecordDelimiter,
 };
 pub use crate::file::transforms::Decompress;
 pub use crate::file::{Deaggregate, HeartbeatMode, Logs, OnDestinationFailure, OutOfRange};
@@ -298,8 +297,6 @@ pub struct Partitions {
     pub max_active: usize,
     /// What stands for a missing value; `None`: the record becomes an error record.
     pub default: Option<String>,
-    /// How many small objects become visible.
-    pub publish: Publish,
 }
 
 /// Where records are kept as they were read.

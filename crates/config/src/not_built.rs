@@ -15,6 +15,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("pipelines.*.destinations[]", &["redshift", "opensearch", "splunk", "http", "snowflake", "iceberg"]),
     ("pipelines.*.destinations[].s3", &["role_arn", "external_id"]),
     ("pipelines.*.destinations[].s3.schema", &["infer"]),
+    ("pipelines.*.destinations[].s3.partitions.publish", &["put"]),
 ];
 
 /// Keys that are not built and stand in the place of one that is, which is then not asked for.

@@ -179,7 +179,6 @@ impl Resolver<'_> {
                 OnMissingFile::Error => None,
                 OnMissingFile::Default(value) => Some(value.value.0),
             },
-            publish: file.publish.unwrap_or_default(),
         })
     }
 

@@ -183,7 +183,7 @@ pipelines:
           prefix: x/!{partitionKeyFromQuery:k}/
           error_prefix: bad/!{firehose:error-output-type}/
           partition_by: { k: .k }
-          partitions: { max_active: 9, on_missing: { default: none }, publish: put }
+          partitions: { max_active: 9, on_missing: { default: none }, publish: multipart }
       - s3:
           id: other
           bucket: bucket

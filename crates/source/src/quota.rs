@@ -27,9 +27,10 @@ const BIG_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// After a shortage of throughput, calls within the next second are refused (API reference).
 const THROTTLE_FIRST: Duration = Duration::from_secs(1);
 const THROTTLE_LONGEST: Duration = Duration::from_secs(10);
-/// After any other failure.
+/// After any other failure. A call a shard every two seconds burdens nobody; longer, and a shard would stay unread for
+/// longer than a short failover after the service is back.
 const FAILURE_FIRST: Duration = Duration::from_millis(200);
-const FAILURE_LONGEST: Duration = Duration::from_secs(30);
+const FAILURE_LONGEST: Duration = Duration::from_secs(2);
 /// GetShardIterator has 5 calls a second of its own.
 const ITERATOR_SPACING: Duration = Duration::from_millis(222);
 

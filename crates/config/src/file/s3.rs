@@ -328,9 +328,9 @@ pub(crate) struct PartitionsFile {
     /// one. Default error.
     #[schemars(extend("default" = "error"))]
     pub(crate) on_missing: Option<OnMissingFile>,
-    /// How many small objects become visible: `multipart`, each exactly once; `put`, cheaper, exactly once for readers that
-    /// do not delete objects. Default multipart.
+    /// How many small objects become visible: `multipart`, each exactly once. Default multipart.
     #[schemars(extend("default" = "multipart"))]
+    #[allow(dead_code, reason = "there is one way")]
     pub(crate) publish: Option<Publish>,
 }
 
@@ -361,8 +361,6 @@ pub enum Publish {
     /// By completing an upload each.
     #[default]
     Multipart,
-    /// By putting each, from one object that holds them all.
-    Put,
 }
 
 /// The records as they were read.
