@@ -290,6 +290,21 @@ pub(super) fn literal(text: &str) -> Value {
     number(text, text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// The number of a string, for `tonumber`: leading zeros, a sign and a missing digit at either end are let through, as in
+/// jq 1.6.
+pub(super) fn loose_number(run: &Run<'_>, text: &str) -> Outcome<Option<Value>> {
+    run.steps(text.len() as u64 / 8)?;
+    let text = text.trim_matches([' ', '\t', '\n', '\r']);
+    let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
+    if !digits || text.parse::<f64>().is_err() {
+        return Ok(None);
+    }
+    run.memory(text.len())?;
+    let plain = text.strip_prefix('-').unwrap_or(text);
+    let integer = plain.bytes().all(|byte| byte.is_ascii_digit()) && !plain.starts_with('0');
+    Ok(Some(number(text, integer)))
+}
+
 /// The only document of a text, for `fromjson` and `tonumber`.
 pub(super) fn only(run: &Run<'_>, text: &str) -> Outcome<Result<Value, &'static str>> {
     let read = || {

@@ -49,13 +49,16 @@ const VALUES: List = &[
 const COLLECTIONS: List = &[
     ("keys", 0, |run, v, _| keys(run, &v, true)),
     ("keys_unsorted", 0, |run, v, _| keys(run, &v, false)),
-    ("has", 1, |_, v, args| has(&v, &args[0])),
+    ("has", 1, |run, v, args| {
+        run.walk(&args[0])?;
+        has(&v, &args[0])
+    }),
     ("contains", 1, |run, v, args| {
         run.steps(v.steps().saturating_mul(args[0].steps()))?;
         contains(&v, &args[0]).map(Value::Bool)
     }),
     ("indices", 1, |run, v, args| indices(run, &v, &args[0])),
-    ("add", 0, |run, v, _| items(&v)?.into_iter().try_fold(Value::Null, |sum, item| math::add(run, sum, item))),
+    ("add", 0, |run, v, _| items(run, &v)?.into_iter().try_fold(Value::Null, |sum, item| math::add(run, sum, item))),
     ("sort", 0, |run, v, _| run.array(sorted(run, &v, &v)?)),
     ("_sort_by", 1, |run, v, args| run.array(sorted(run, &v, &args[0])?)),
     ("_group_by", 1, |run, v, args| group(run, &v, &args[0])),
@@ -87,7 +90,7 @@ const COLLECTIONS: List = &[
         _ => raise_plain("Path must be specified as an array"),
     }),
     ("delpaths", 1, |run, v, args| delpaths(run, v, &args[0])),
-    ("transpose", 0, |run, v, _| math::transpose(run, &items(&v)?)),
+    ("transpose", 0, |run, v, _| math::transpose(run, &items(run, &v)?)),
     ("bsearch", 1, |run, v, args| {
         let (Value::Arr(array), sought) = (&v, &args[0]) else { return raise_plain("bsearch input must be an array") };
         run.steps(sought.steps().saturating_mul(32))?;
@@ -112,22 +115,26 @@ const STRINGS: List = &[
         run.array(text.chars().map(|char| Value::Num(f64::from(u32::from(char)))).collect())
     }),
     ("implode", 0, |run, v, _| text::implode(run, &v)),
-    ("startswith", 1, |_, v, args| {
+    ("startswith", 1, |run, v, args| {
+        run.walk(&args[0])?;
         let what = "startswith() requires string inputs";
         Ok(Value::Bool(string(&v, what)?.starts_with(string(&args[0], what)?)))
     }),
-    ("endswith", 1, |_, v, args| {
+    ("endswith", 1, |run, v, args| {
+        run.walk(&args[0])?;
         let what = "endswith() requires string inputs";
         Ok(Value::Bool(string(&v, what)?.ends_with(string(&args[0], what)?)))
     }),
     ("ltrimstr", 1, |run, v, args| match (&v, &args[0]) {
         (Value::Str(text), Value::Str(prefix)) => {
+            run.walk(&args[0])?;
             text.strip_prefix(&**prefix).map_or(Ok(v.clone()), |rest| run.string(rest))
         }
         _ => Ok(v),
     }),
     ("rtrimstr", 1, |run, v, args| match (&v, &args[0]) {
         (Value::Str(text), Value::Str(suffix)) => {
+            run.walk(&args[0])?;
             text.strip_suffix(&**suffix).map_or(Ok(v.clone()), |rest| run.string(rest))
         }
         _ => Ok(v),
@@ -137,7 +144,7 @@ const STRINGS: List = &[
         text::split(run, string(&v, what)?, string(&args[0], what)?)
     }),
     ("join", 1, |run, v, args| match &args[0] {
-        Value::Str(separator) => text::join(run, &items(&v)?, separator),
+        Value::Str(separator) => text::join(run, &items(run, &v)?, separator),
         other => raise_plain(&format!("string and {} cannot be added", other.kind())),
     }),
     ("format", 1, |run, v, args| {
@@ -223,9 +230,9 @@ fn length(run: &Run<'_>, value: &Value) -> Outcome<Value> {
 fn tonumber(run: &Run<'_>, value: Value) -> Outcome<Value> {
     match &value {
         Value::Num(_) | Value::Big(_) => Ok(value),
-        Value::Str(text) => match json::only(run, text)? {
-            Ok(number @ (Value::Num(_) | Value::Big(_))) => Ok(number),
-            Ok(_) | Err(_) => {
+        Value::Str(text) => match json::loose_number(run, text)? {
+            Some(number) => Ok(number),
+            None => {
                 let public = "the string cannot be parsed as a number";
                 raise(format!("Invalid numeric literal (while parsing '{text}')"), public)
             }
@@ -238,14 +245,23 @@ fn tonumber(run: &Run<'_>, value: Value) -> Outcome<Value> {
 }
 
 /// What `.[]` gives.
-fn items(value: &Value) -> Outcome<Vec<Value>> {
-    match value {
-        Value::Arr(array) => Ok(array.items().to_vec()),
-        Value::Obj(object) => Ok(object.map().values().cloned().collect()),
-        other => {
-            raise(format!("Cannot iterate over {}", other.shown()), format!("cannot iterate over {}", other.kind()))
+fn items(run: &Run<'_>, value: &Value) -> Outcome<Vec<Value>> {
+    let items: Vec<_> = match value {
+        Value::Arr(array) => {
+            run.memory(array.items().len() * size_of::<Value>())?;
+            array.items().to_vec()
         }
-    }
+        Value::Obj(object) => {
+            run.memory(object.map().len() * size_of::<Value>())?;
+            object.map().values().cloned().collect()
+        }
+        other => {
+            let text = format!("Cannot iterate over {}", other.shown());
+            return raise(text, format!("cannot iterate over {}", other.kind()));
+        }
+    };
+    run.steps(items.len() as u64)?;
+    Ok(items)
 }
 
 fn keys(run: &Run<'_>, value: &Value, sorted: bool) -> Outcome<Value> {
@@ -268,6 +284,7 @@ fn keys(run: &Run<'_>, value: &Value, sorted: bool) -> Outcome<Value> {
 
 fn has(value: &Value, key: &Value) -> Outcome<Value> {
     match (value, key) {
+        (Value::Null, Value::Str(_) | Value::Num(_)) => Ok(Value::Bool(false)),
         (Value::Obj(object), Value::Str(key)) => Ok(Value::Bool(object.map().contains_key(key.as_ref()))),
         (Value::Arr(array), Value::Num(index)) => Ok(Value::Bool(*index >= 0.0 && *index < array.items().len() as f64)),
         _ => raise_plain(&format!("Cannot check whether {} has a {} key", value.kind(), key.kind())),
@@ -392,7 +409,7 @@ fn flatten(run: &Run<'_>, value: &Value, depth: f64) -> Outcome<Value> {
         Ok(())
     }
     let mut flat = Vec::new();
-    into(run, &items(value)?, depth, &mut flat)?;
+    into(run, &items(run, value)?, depth, &mut flat)?;
     run.array(flat)
 }
 
@@ -416,7 +433,7 @@ fn to_entries(run: &Run<'_>, value: &Value) -> Outcome<Value> {
 /// Of objects with a key and a value, by any of the names that jq knows for them.
 fn from_entries(run: &Run<'_>, value: &Value) -> Outcome<Value> {
     let mut map = Map::default();
-    for entry in items(value)? {
+    for entry in items(run, value)? {
         run.steps(2)?;
         let field = |name| paths::get(run, &entry, &Value::text(name));
         let mut key = Value::Null;

@@ -97,7 +97,10 @@ pub(super) fn slice(run: &Run<'_>, at: At, from: &Value, to: &Value) -> Outcome<
 /// What stands at a key.
 pub(super) fn get(run: &Run<'_>, value: &Value, key: &Value) -> Outcome<Value> {
     match (value, key) {
-        (Value::Obj(object), Value::Str(key)) => Ok(object.map().get(key.as_ref()).cloned().unwrap_or(Value::Null)),
+        (Value::Obj(object), Value::Str(key)) => {
+            run.steps(key.len() as u64 / 64)?;
+            Ok(object.map().get(key.as_ref()).cloned().unwrap_or(Value::Null))
+        }
         (Value::Arr(array), Value::Num(_) | Value::Big(_)) => {
             let index = key.number().filter(|index| index.fract() == 0.0);
             let at = index.and_then(|index| position(index, array.items().len()));
@@ -173,12 +176,16 @@ pub(super) fn change(
     match (value, key) {
         (Value::Null, key) => match below(Value::Null)? {
             None => Ok(Value::Null),
+            // Nothing was there to be removed.
+            Some(Value::Null) if !rest.is_empty() => Ok(Value::Null),
             Some(new) => put_new(run, key, new),
         },
         (Value::Obj(mut object), Value::Str(key)) => {
             let there = run.object_mut(&mut object)?;
+            let new = !there.map().contains_key(key.as_ref());
             let old = run.take_entry(there, key);
             match below(old)? {
+                Some(Value::Null) if new && !rest.is_empty() => {}
                 Some(new) => run.put_entry(there, key, new)?,
                 None => run.remove_entry(there, key)?,
             }
@@ -191,8 +198,10 @@ pub(super) fn change(
                     .map_or(Ok(Value::Arr(array)), |_| raise_plain("Out of bounds negative array index"));
             };
             let there = run.array_mut(&mut array)?;
+            let new = at >= there.items().len();
             let old = run.take_item(there, at);
             match below(old)? {
+                Some(Value::Null) if new && !rest.is_empty() => Ok(Value::Arr(array)),
                 Some(new) => {
                     too_large(at)?;
                     run.put_item(there, at, new)?;

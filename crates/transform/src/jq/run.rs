@@ -164,7 +164,7 @@ impl<'a> Run<'a> {
     pub fn memory(&self, bytes: usize) -> Outcome<()> {
         let Some(left) = self.memory.get().checked_sub(bytes as u64) else { return Err(Stop::Over(Over::Memory)) };
         self.memory.set(left);
-        self.steps(bytes as u64 / 128)
+        self.steps(bytes as u64 / 32)
     }
 
     /// Takes steps for a thing, the first time in this run.

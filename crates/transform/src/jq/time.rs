@@ -50,7 +50,8 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
 
 impl Time {
     fn at(seconds: f64) -> Self {
-        let whole = seconds.floor();
+        // A fraction before 1970 rounds towards it, and stays as it would be counted from below: as in jq 1.6.
+        let (whole, fraction) = (seconds.trunc(), seconds - seconds.floor());
         let (days, of_day) = ((whole as i64).div_euclid(86_400), (whole as i64).rem_euclid(86_400));
         let shifted = days + 719_468;
         let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
@@ -66,7 +67,7 @@ impl Time {
             day,
             hour: of_day / 3_600,
             minute: of_day / 60 % 60,
-            second: (of_day % 60) as f64 + (seconds - whole),
+            second: (of_day % 60) as f64 + fraction,
             weekday: (days + 4).rem_euclid(7),
             yearday: days - days_of(year, 0, 1),
         }

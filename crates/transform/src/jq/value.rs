@@ -107,6 +107,7 @@ impl Run<'_> {
     /// An object, paid for.
     pub fn object(&self, map: Map) -> Outcome<Value> {
         self.memory(CONTAINER + map.len() * ENTRY)?;
+        self.steps(map.keys().map(|key| key.len() as u64 / 64).sum())?;
         let mut size = Size::default();
         map.values().for_each(|value| size.add(value));
         self.nests(size.depth)?;
@@ -156,6 +157,7 @@ impl Run<'_> {
 
     /// Puts a value at a key.
     pub fn put_entry(&self, object: &mut Object, key: &Arc<str>, value: Value) -> Outcome<()> {
+        self.steps(key.len() as u64 / 64)?;
         object.size.add(&value);
         self.nests(object.size.depth)?;
         match object.map.get_mut(key.as_ref()) {
