@@ -312,3 +312,42 @@ pub fn causes(error: &dyn std::error::Error) -> String {
     texts.dedup();
     texts.join(": ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAMBDA: Service = Service {
+        id: "Lambda",
+        name: "lambda",
+        operation: "Invoke",
+        attempt_max: Duration::from_secs(1),
+        answer_bytes_max: 1,
+    };
+
+    #[test]
+    fn the_endpoint_is_what_the_configuration_says_or_that_of_the_region() {
+        let at = |sdk: &SdkConfig, region| endpoint(sdk, LAMBDA, region);
+        let sdk = SdkConfig::builder().endpoint_url("http://127.0.0.1:4600/").build();
+        assert_eq!(at(&sdk, "eu-west-1"), "http://127.0.0.1:4600");
+        let sdk = SdkConfig::builder().build();
+        assert_eq!(at(&sdk, "eu-west-1"), "https://lambda.eu-west-1.amazonaws.com");
+        assert_eq!(at(&sdk, "cn-north-1"), "https://lambda.cn-north-1.amazonaws.com.cn");
+        let sdk = SdkConfig::builder().use_fips(true).build();
+        assert_eq!(at(&sdk, "us-gov-west-1"), "https://lambda-fips.us-gov-west-1.amazonaws.com");
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_whatever_it_says() {
+        let answer = |headers: &[(&str, &str)], body: &str| Answer {
+            status: 400,
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        };
+        let named = answer(&[("x-amzn-errortype", "ResourceNotFoundException:http://x")], r#"{"Message":"no\nsuch"}"#);
+        assert_eq!(named.refusal(), "400 ResourceNotFoundException: nosuch");
+        let typed = answer(&[], r#"{"__type":"com.amazonaws.glue#EntityNotFoundException","message":"no table"}"#);
+        assert_eq!(typed.refusal(), "400 EntityNotFoundException: no table");
+        assert_eq!(answer(&[], "<html>").refusal(), "400 without a name: ");
+    }
+}

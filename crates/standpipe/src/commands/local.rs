@@ -17,8 +17,8 @@ use standpipe_emulator::{Emulator, Options};
 use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, CommitLog, DestinationId, Millis, OutputKind, Random};
 use standpipe_lease::{CommitTable, Dynamo};
-use standpipe_worker::platform::{self, Platform};
 use standpipe_worker::SharedMetrics;
+use standpipe_worker::platform::{self, Platform};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

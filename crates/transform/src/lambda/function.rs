@@ -4,9 +4,6 @@
 
 use std::str::FromStr;
 
-use aws_types::SdkConfig;
-use aws_types::service_config::ServiceConfigKey;
-
 /// A function by name or ARN, with or without a version or an alias.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Function {
@@ -103,27 +100,6 @@ impl Function {
     }
 }
 
-/// Where Lambda's endpoint is: what the SDK's configuration says of Lambda or of all services, else AWS's own.
-pub(super) fn endpoint(sdk: &SdkConfig, region: &str) -> String {
-    let key = ServiceConfigKey::builder().service_id("Lambda").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
-    let of_lambda = key.ok().and_then(|key| sdk.service_config()?.load_config(key));
-    if let Some(given) = of_lambda.as_deref().or(sdk.endpoint_url()) {
-        return given.trim_end_matches('/').to_owned();
-    }
-    let fips = if sdk.use_fips() == Some(true) { "-fips" } else { "" };
-    let dual = sdk.use_dual_stack() == Some(true);
-    let domain = match region {
-        _ if region.starts_with("cn-") && dual => "api.amazonwebservices.com.cn",
-        _ if region.starts_with("cn-") => "amazonaws.com.cn",
-        _ if region.starts_with("eusc-") => "amazonaws.eu",
-        _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
-        _ if region.starts_with("us-iso-") => "c2s.ic.gov",
-        _ if dual => "api.aws",
-        _ => "amazonaws.com",
-    };
-    format!("https://lambda{fips}.{region}.{domain}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,16 +150,5 @@ mod tests {
         ] {
             assert!(text.parse::<Function>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn the_endpoint_is_what_the_configuration_says_or_that_of_the_region() {
-        let sdk = SdkConfig::builder().endpoint_url("http://127.0.0.1:4600/").build();
-        assert_eq!(endpoint(&sdk, "eu-west-1"), "http://127.0.0.1:4600");
-        let sdk = SdkConfig::builder().build();
-        assert_eq!(endpoint(&sdk, "eu-west-1"), "https://lambda.eu-west-1.amazonaws.com");
-        assert_eq!(endpoint(&sdk, "cn-north-1"), "https://lambda.cn-north-1.amazonaws.com.cn");
-        let sdk = SdkConfig::builder().use_fips(true).build();
-        assert_eq!(endpoint(&sdk, "us-gov-west-1"), "https://lambda-fips.us-gov-west-1.amazonaws.com");
     }
 }
