@@ -11,14 +11,16 @@ use standpipe_flow::DestinationId;
 use crate::config::{Backup, Compression, Destination, Format, Partitions, RecordDelimiter, S3};
 use crate::decode::Located;
 use crate::errors::Finding;
-use crate::file::s3::{BackupFile, BackupMode, EncryptionFile, FormatFile, OnMissingFile, PartitionsFile, S3File};
-use crate::file::{DestinationFile, Named};
+use crate::file::DestinationFile;
+use crate::file::s3::{
+    BackupFile, BackupMode, EncryptionFile, FormatFile, OnMissingFile, PartitionBy, PartitionsFile, S3File,
+};
 use crate::limits;
 use crate::names;
 use crate::resolve::Resolver;
 use crate::source::At;
 use crate::template::{self, Template};
-use crate::text::{AccountText, JqText};
+use crate::text::AccountText;
 
 impl Resolver<'_> {
     /// `asks_lambda`: whether a Lambda function may give partition keys.
@@ -65,7 +67,7 @@ impl Resolver<'_> {
             let hint = "begin with a text of your own, as in `orders/!{...}`, or set `allow_unconfined_prefix: true`";
             self.findings.push(finding.hint(hint.to_owned()));
         }
-        let partitions = self.partitions(path, (&prefix, prefix_at), file.partition_by, file.partitions, asks_lambda);
+        let partitions = self.partitions(path, (&prefix, prefix_at), (file.partition_by, file.partitions), asks_lambda);
         let format_at = file.format.as_ref().map_or(at, |format| format.at);
         let written = file.format.map_or(FormatFile::JsonLines, |format| format.value);
         let format = self.format(path, (written, format_at), file.schema, file.deserializer);
@@ -123,8 +125,7 @@ impl Resolver<'_> {
         &mut self,
         path: &str,
         (prefix, prefix_at): (&Template, At),
-        by: Option<Located<Named<Located<JqText>>>>,
-        file: Option<Located<PartitionsFile>>,
+        (by, file): (Option<PartitionBy>, Option<Located<PartitionsFile>>),
         asks_lambda: bool,
     ) -> Option<Partitions> {
         let field = |name: &str| format!("{path}.{name}");

@@ -105,7 +105,7 @@ impl Resolver<'_> {
         let columns = match schema.map(|schema| schema.value) {
             Some(SchemaFile::Columns(text)) => self.written(&format!("{schema_path}.columns"), &text),
             Some(SchemaFile::File(text)) => self.schema_file(&format!("{schema_path}.file"), &text),
-            Some(SchemaFile::Glue(file)) => TableColumns::Glue(self.glue(&format!("{schema_path}.glue"), file)),
+            Some(SchemaFile::Glue(file)) => TableColumns::Glue(self.glue(&format!("{schema_path}.glue"), *file)),
             None => {
                 self.findings.push(
                     Finding::new(at, &schema_path, format!("{word} needs a `schema` beside it"))

@@ -301,11 +301,10 @@ impl WorkerBeats {
                 "the table of workers is gone: renewing lease by lease until it is back"
             );
         }
-        if self.create {
-            match tokio::time::timeout(MAKE_MAX, self.workers.open(true)).await {
-                Ok(Err(error)) => warn!(table, %error, "the table of workers could not be made, will try again"),
-                Ok(Ok(())) | Err(_) => {}
-            }
+        if self.create
+            && let Ok(Err(error)) = tokio::time::timeout(MAKE_MAX, self.workers.open(true)).await
+        {
+            warn!(table, %error, "the table of workers could not be made, will try again");
         }
     }
 }

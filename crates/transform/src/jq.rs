@@ -131,7 +131,7 @@ impl Programs {
             job(&Session { machine, run: &run, data })
         };
         let depth = self.limits.depth.min(Limits::DEPTH_MAX);
-        let ran = match with(depth.min(SHALLOW)) {
+        match with(depth.min(SHALLOW)) {
             Err(Unread::Stop(Stop::Over(Over::Depth))) if depth > SHALLOW => std::thread::scope(|scope| {
                 let stack = depth as usize * STACK_PER_CALL + (1 << 20);
                 let thread = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, || {
@@ -144,8 +144,7 @@ impl Programs {
                 }
             }),
             ran => ran.map_err(|unread| fault(&unread, &self.limits)),
-        };
-        ran
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct S3File {
     pub(crate) when: Option<Located<JqText>>,
     /// The keys of partitions, each with a jq program over the record: `customer: .customer.id`. Every key stands in
     /// `prefix` as `!{partitionKeyFromQuery:KEY}`; an object holds records of one partition.
-    pub(crate) partition_by: Option<Located<Named<Located<JqText>>>>,
+    pub(crate) partition_by: Option<PartitionBy>,
     /// What goes with partitions.
     pub(crate) partitions: Option<Located<PartitionsFile>>,
     /// Allows a prefix that begins with what a record says: then whoever writes records chooses where objects lie.
@@ -252,7 +252,7 @@ pub(crate) enum SchemaFile {
     /// A file: a CREATE TABLE or column list of Hive, an Avro schema, an Arrow schema or a JSON Schema.
     File(Located<PathText>),
     /// A table of the Glue Data Catalog. Its columns are read at the start, and again while the program runs.
-    Glue(GlueFile),
+    Glue(Box<GlueFile>),
 }
 
 /// A table of the Glue Data Catalog.
@@ -315,6 +315,9 @@ pub(crate) struct HiveFile {
     /// Patterns of Joda-Time that timestamps are tried with, or `millis`. Default: as java.sql.Timestamp reads them.
     pub(crate) timestamp_formats: Option<Vec<Located<NameText>>>,
 }
+
+/// Keys with their programs.
+pub(crate) type PartitionBy = Located<Named<Located<JqText>>>;
 
 /// What goes with partitions.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

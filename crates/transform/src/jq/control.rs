@@ -3,6 +3,11 @@
 //! A loop goes on without a deeper stack, so that what jq does by a call at the end of a filter may be long here, too.
 //! Never here: what a filter that is called does.
 
+#![allow(
+    clippy::too_many_arguments,
+    reason = "what a filter is run with: its node, names, input, and who takes its outputs"
+)]
+
 use super::eval::{At, Env, Flow, Machine, Out, unreachable_name, until_break};
 use super::node::{Control, Node};
 use super::paths;

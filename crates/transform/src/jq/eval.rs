@@ -4,6 +4,11 @@
 //! is made. `try`, `label` and limits end a filter by what its outputs' taker gives back. Bindings live on the stack too.
 //! Never here: what a function of values computes.
 
+#![allow(
+    clippy::too_many_arguments,
+    reason = "what a filter is run with: its node, names, input, and who takes its outputs"
+)]
+
 use std::sync::Arc;
 
 use jaq_core::ops::{Cmp, Math};

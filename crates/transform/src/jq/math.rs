@@ -153,7 +153,7 @@ fn divide(run: &Run<'_>, l: Value, r: Value) -> Outcome<Value> {
 /// Of the integers that C makes of the numbers: what no 64 bits hold is the least one.
 fn remainder(l: Value, r: Value) -> Outcome<Value> {
     let integer = |number: f64| {
-        if number >= -9.3e18 && number < 9_223_372_036_854_775_808.0 { number as i64 } else { i64::MIN }
+        if (-9.3e18..9_223_372_036_854_775_808.0).contains(&number) { number as i64 } else { i64::MIN }
     };
     match (l.number(), r.number()) {
         (Some(a), Some(b)) => match integer(b) {

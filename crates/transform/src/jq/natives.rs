@@ -248,7 +248,7 @@ fn tonumber(run: &Run<'_>, value: Value) -> Outcome<Value> {
 fn items(run: &Run<'_>, value: &Value) -> Outcome<Vec<Value>> {
     let items: Vec<_> = match value {
         Value::Arr(array) => {
-            run.memory(array.items().len() * size_of::<Value>())?;
+            run.memory(size_of_val(array.items()))?;
             array.items().to_vec()
         }
         Value::Obj(object) => {
@@ -267,7 +267,7 @@ fn items(run: &Run<'_>, value: &Value) -> Outcome<Vec<Value>> {
 fn keys(run: &Run<'_>, value: &Value, sorted: bool) -> Outcome<Value> {
     match value {
         Value::Arr(array) => {
-            run.memory(array.items().len() * size_of::<Value>())?;
+            run.memory(size_of_val(array.items()))?;
             run.array((0..array.items().len()).map(|index| Value::Num(index as f64)).collect())
         }
         Value::Obj(object) => {

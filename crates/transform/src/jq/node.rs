@@ -6,8 +6,9 @@ use super::natives::ValueFn;
 use super::value::Value;
 
 /// One filter.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Node {
+    #[default]
     Id,
     /// `..`
     Recurse,
@@ -130,12 +131,6 @@ impl Control {
 pub(super) struct Def {
     pub params: Vec<bool>,
     pub body: Node,
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        Self::Id
-    }
 }
 
 /// Filters that share their definitions.

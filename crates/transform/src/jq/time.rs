@@ -120,7 +120,7 @@ pub(super) fn gmtime(run: &Run<'_>, value: Value, _: &[Value]) -> Outcome<Value>
 }
 
 fn broken_down(seconds: f64) -> Outcome<Time> {
-    if seconds.is_nan() || seconds.abs() > 1e14 {
+    if seconds.is_nan() || seconds.abs() > 1e16 {
         return raise_plain("error converting number of seconds since epoch to datetime");
     }
     Ok(Time::at(seconds))

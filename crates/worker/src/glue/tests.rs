@@ -14,19 +14,27 @@ use aws_smithy_types::body::SdkBody;
 use super::*;
 use crate::platform::{SystemClock, embedded};
 
-/// Answers in turn; `None`: no connection.
+/// Answers in turn, and remembers what it was asked.
 #[derive(Clone, Debug, Default)]
-struct Script(Arc<Mutex<(VecDeque<Option<(u16, String)>>, Vec<(String, String)>)>>);
+struct Script(Arc<Mutex<Lines>>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    /// A status and a body; `None`: no connection.
+    answers: VecDeque<Option<(u16, String)>>,
+    /// Targets and bodies.
+    asked: Vec<(String, String)>,
+}
 
 impl Script {
     fn says(&self, status: u16, body: impl Into<String>) {
-        self.0.lock().expect("a script").0.push_back(Some((status, body.into())));
+        self.0.lock().expect("a script").answers.push_back(Some((status, body.into())));
     }
     fn is_away(&self) {
-        self.0.lock().expect("a script").0.push_back(None);
+        self.0.lock().expect("a script").answers.push_back(None);
     }
     fn asked(&self) -> Vec<(String, String)> {
-        std::mem::take(&mut self.0.lock().expect("a script").1)
+        std::mem::take(&mut self.0.lock().expect("a script").asked)
     }
 }
 
@@ -36,8 +44,8 @@ impl HttpConnector for Script {
         let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
         assert!(request.headers().get("authorization").is_some_and(|it| it.contains("/glue/aws4_request")));
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
-        script.1.push((target, body));
-        let answer = script.0.pop_front().expect("a request that the script knows");
+        script.asked.push((target, body));
+        let answer = script.answers.pop_front().expect("a request that the script knows");
         HttpConnectorFuture::ready(match answer {
             Some((status, body)) => Ok(HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body))),
             None => Err(ConnectorError::io("refused".into())),
