@@ -45,10 +45,14 @@ fn filter(program: &str) -> std::io::Result<()> {
 }
 
 fn cases() -> std::io::Result<()> {
+    let mut last = (String::new(), Jq::new(".", Limits::default()));
     for line in std::io::stdin().lock().lines() {
         let case: serde_json::Value = serde_json::from_str(&line?)?;
         let text = |field: &str| case[field].as_str().unwrap_or_default().to_owned();
-        let result = match Jq::new(&text("program"), Limits::default()) {
+        if last.0 != text("program") {
+            last = (text("program"), Jq::new(&text("program"), Limits::default()));
+        }
+        let result = match &last.1 {
             Err(error) => serde_json::json!({ "refused": error.to_string() }),
             Ok(jq) => match jq.run(text("input").as_bytes()) {
                 Ok(outputs) => {
