@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use jaq_core::ops::{Cmp, Math};
+use jaq_core::ops::Math;
 
 use super::math;
 use super::node::{Fold, Node, Part, Pattern, Program, Step};
@@ -208,7 +208,7 @@ impl<'p> Machine<'p> {
             Node::Cmp(left, op, right) => self.plain(right, env, at, &mut |r| {
                 self.plain(left, env, at, &mut |l| {
                     self.run.steps(l.steps().min(r.steps()))?;
-                    out(Value::Bool(compare(&l, *op, &r)))
+                    out(Value::Bool(math::compare(&l, *op, &r)))
                 })
             }),
             Node::Logic(left, stop, right) => self.plain(left, env, at, &mut |l| {
@@ -578,20 +578,6 @@ pub(super) fn until_break(label: u64, flow: Flow) -> Flow {
     match flow {
         Err(Stop::Break(broken)) if broken == label => Ok(()),
         flow => flow,
-    }
-}
-
-fn compare(l: &Value, op: Cmp, r: &Value) -> bool {
-    // nan is less than everything, itself as well.
-    let less =
-        |a: &Value, b: &Value| a.order(b).is_lt() || matches!(a, Value::Num(a) if a.is_nan() && b.number().is_some());
-    match op {
-        Cmp::Lt => less(l, r),
-        Cmp::Gt => less(r, l),
-        Cmp::Le => less(l, r) || l.order(r).is_eq(),
-        Cmp::Ge => less(r, l) || l.order(r).is_eq(),
-        Cmp::Eq => l.equals(r),
-        Cmp::Ne => !l.equals(r),
     }
 }
 

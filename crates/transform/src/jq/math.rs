@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jaq_core::ops::Math;
+use jaq_core::ops::{Cmp, Math};
 
 use super::run::{Outcome, Run, raise, raise_plain};
 use super::value::Value;
@@ -161,6 +161,21 @@ fn remainder(l: Value, r: Value) -> Outcome<Value> {
             b => Ok(Value::Num(integer(a).wrapping_rem(b) as f64)),
         },
         _ => cannot(&l, &r, "cannot be divided (remainder)"),
+    }
+}
+
+/// Whether a comparison holds. Whoever calls has paid for the walk.
+pub(super) fn compare(l: &Value, op: Cmp, r: &Value) -> bool {
+    // nan is less than everything, itself as well.
+    let less =
+        |a: &Value, b: &Value| a.order(b).is_lt() || matches!(a, Value::Num(a) if a.is_nan() && b.number().is_some());
+    match op {
+        Cmp::Lt => less(l, r),
+        Cmp::Gt => less(r, l),
+        Cmp::Le => less(l, r) || l.order(r).is_eq(),
+        Cmp::Ge => less(r, l) || l.order(r).is_eq(),
+        Cmp::Eq => l.equals(r),
+        Cmp::Ne => !l.equals(r),
     }
 }
 
