@@ -180,7 +180,7 @@ pub(crate) struct PipelineFile {
     pub(crate) source: SourceFile,
     /// What is done to records before any destination sees them, in this order. Each may pass, drop, fail or multiply a
     /// record. Default: nothing.
-    pub(crate) transforms: Option<Vec<TransformFile>>,
+    pub(crate) transforms: Option<Vec<Located<TransformFile>>>,
     /// Where records go. Each destination gets every record, with a buffer and a position of its own.
     #[schemars(length(min = 1))]
     pub(crate) destinations: Located<Vec<Located<DestinationFile>>>,

@@ -91,8 +91,9 @@ pub const LAMBDA_RETRIES_DEFAULT: u32 = 3;
 pub const LAMBDA_BUFFER_BYTES_DEFAULT: u64 = MIB;
 /// `split.json.max`. Firehose's is 500, beyond which it silently takes nothing apart.
 pub const PIECES_DEFAULT: usize = 100_000;
-/// `partitions.max_active`: Firehose's quota.
-pub const PARTITIONS_DEFAULT: usize = 500;
+/// `partitions.max_active`. Firehose's quota is 500, beyond which records fail; here more of them only cost memory, and
+/// fewer than there are make very small objects.
+pub const PARTITIONS_DEFAULT: usize = 5_000;
 /// `parquet.page_size`: Firehose's and the library's.
 pub const PAGE_BYTES_DEFAULT: u64 = MIB;
 /// `parquet.row_group_size`. Firehose's is 256 MiB; half of it is what its default buffer fills.

@@ -143,6 +143,11 @@ pub(crate) fn character(text: &str) -> Result<u8, NameError> {
     }
 }
 
+/// A text with something in it.
+pub(crate) fn not_empty(text: &str) -> Result<String, NameError> {
+    if text.is_empty() { refuse("it is empty", "for example `####`") } else { Ok(text.to_owned()) }
+}
+
 /// How many partitions.
 pub(crate) fn partitions(text: &str) -> Result<usize, NameError> {
     count(text, limits::PARTITIONS_MAX)

@@ -178,7 +178,9 @@ impl Resolver<'_> {
             max_active: max.unwrap_or(limits::PARTITIONS_DEFAULT),
             default: match file.on_missing.unwrap_or_default() {
                 OnMissingFile::Error => None,
-                OnMissingFile::Default(value) => Some(value.value.0),
+                OnMissingFile::Default(value) => {
+                    self.text(&field("partitions.on_missing.default"), &value, "a value", names::not_empty)
+                }
             },
         })
     }

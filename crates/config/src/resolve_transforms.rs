@@ -4,19 +4,32 @@
 
 use std::time::Duration;
 
-use crate::config::{Lambda, Parse, Transform};
+use crate::config::{Decompress, Lambda, Parse, Transform};
 use crate::decode::Located;
 use crate::errors::Finding;
 use crate::file::transforms::{LambdaFile, ParseCsvFile, ParseFile, SplitFile, TransformFile};
 use crate::limits;
 use crate::names;
 use crate::resolve::Resolver;
+use crate::source::At;
 use crate::text::{CharText, NameText};
 
 impl Resolver<'_> {
-    pub(crate) fn transforms(&mut self, path: &str, files: Vec<TransformFile>) -> Vec<Transform> {
-        let files = files.into_iter().enumerate();
-        files.filter_map(|(i, file)| self.transform(&format!("{path}[{i}]"), file)).collect()
+    pub(crate) fn transforms(&mut self, path: &str, files: Vec<Located<TransformFile>>) -> Vec<Transform> {
+        let mut unpacked = false;
+        let mut transforms = Vec::new();
+        for (i, file) in files.into_iter().enumerate() {
+            let (path, at) = (format!("{path}[{i}]"), file.at);
+            let Some(transform) = self.transform(&path, file.value) else { continue };
+            unpacked |= matches!(transform, Transform::Decompress(how) if how != Decompress::None);
+            if matches!(transform, Transform::CloudwatchLogs { .. }) && !unpacked {
+                let finding = Finding::new(at, &path, "envelopes of CloudWatch Logs come as gzip");
+                let hint = "`- decompress: gzip` before it, unless somebody has unpacked them".to_owned();
+                self.findings.push(finding.hint(hint).warning());
+            }
+            transforms.push(transform);
+        }
+        transforms
     }
 
     fn transform(&mut self, path: &str, file: TransformFile) -> Option<Transform> {
@@ -31,12 +44,18 @@ impl Resolver<'_> {
                     max.and_then(|text| self.text(&format!("{path}.split.json.max"), &text, "a number", names::pieces));
                 Transform::SplitJson { max: max.unwrap_or(limits::PIECES_DEFAULT) }
             }
-            TransformFile::Split(SplitFile::Delimited(text)) => Transform::SplitDelimited(text.value.0),
+            TransformFile::Split(SplitFile::Delimited(text)) => {
+                let path = format!("{path}.split.delimited");
+                Transform::SplitDelimited(self.text(&path, &text, "a delimiter", names::not_empty)?)
+            }
             TransformFile::Parse(file) => Transform::Parse(self.parse(&format!("{path}.parse"), file)?),
             TransformFile::JsonToCsv(file) => {
                 let path = format!("{path}.json_to_csv");
                 let delimiter = self.character(&format!("{path}.delimiter"), file.delimiter, b',');
-                Transform::JsonToCsv { columns: self.columns(&format!("{path}.columns"), file.columns), delimiter }
+                Transform::JsonToCsv {
+                    columns: self.columns(&format!("{path}.columns"), file.columns.at, file.columns.value),
+                    delimiter,
+                }
             }
             TransformFile::Jq(program) => Transform::Jq(self.jq(&format!("{path}.jq"), &program)?),
             TransformFile::Lambda(file) => Transform::Lambda(self.lambda(&format!("{path}.lambda"), file)),
@@ -69,12 +88,16 @@ impl Resolver<'_> {
     fn csv(&mut self, path: &str, file: ParseCsvFile) -> Parse {
         let delimiter = self.character(&format!("{path}.delimiter"), file.delimiter, b',');
         let quote = self.character(&format!("{path}.quote"), file.quote, b'"');
-        let columns = file.columns.map(|columns| self.columns(&format!("{path}.columns"), columns));
+        let columns = file.columns.map(|columns| self.columns(&format!("{path}.columns"), columns.at, columns.value));
         Parse::Csv { columns, delimiter, quote }
     }
 
     /// Names of columns, each once.
-    fn columns(&mut self, path: &str, names: Vec<Located<NameText>>) -> Vec<String> {
+    fn columns(&mut self, path: &str, at: At, names: Vec<Located<NameText>>) -> Vec<String> {
+        if names.is_empty() {
+            self.findings
+                .push(Finding::new(at, path, format!("`{path}` is empty")).label("at least one column is expected"));
+        }
         for (i, name) in names.iter().enumerate() {
             if let Some(first) = names[..i].iter().find(|first| first.value.0 == name.value.0) {
                 let finding = Finding::new(name.at, &format!("{path}[{i}]"), "two columns have the same name");

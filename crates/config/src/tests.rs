@@ -230,7 +230,7 @@ fn partitions_are_what_the_prefix_names() {
     let query = prefix("x/!{partitionKeyFromQuery:k}/");
     let config = with(&format!("{query}{by_k}"), "").expect("good");
     let partitions = s3(&config).partitions.as_ref().expect("partitions");
-    assert_eq!((partitions.max_active, partitions.default.as_deref()), (500, None));
+    assert_eq!((partitions.max_active, partitions.default.as_deref()), (5000, None));
     assert_eq!(s3(&config).buffer_bytes, 128 << 20);
     assert_eq!(with(&query, "").expect_err("no key"), "`partition_by` has no key `k`");
     assert!(with(by_k, "").expect_err("not named").contains("does not name the partition key `k`"));

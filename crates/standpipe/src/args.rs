@@ -193,7 +193,7 @@ pub struct Put {
     /// Records or bytes a second, such as 500 or 20MB [default: as fast as the stream takes them]
     #[arg(long, value_name = "RATE", env = "STANDPIPE_PUT_RATE", value_parser = parse::rate)]
     pub rate: Option<parse::Rate>,
-    /// The partition key: `random`, or the path of a field of the record, such as .user.id (jq comes later)
+    /// The partition key: `random`, or the path of a field of the record, such as .user.id
     #[arg(long, value_name = "KEY", env = "STANDPIPE_PUT_PARTITION_KEY", default_value = "random", value_parser = parse::partition_key)]
     pub partition_key: parse::PartitionKey,
     /// Pack many lines into one record, as the Kinesis Producer Library does (50 KiB, each for one of the shards that are there at the start; after a reshard some lie outside their shard, and a reader with `out_of_range: drop` leaves those out) [default: one record a line]

@@ -324,8 +324,10 @@ pub(crate) type PartitionBy = Located<Named<Located<JqText>>>;
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Partitions")]
 pub(crate) struct PartitionsFile {
-    /// Partitions that are buffered at once; with one more, all are delivered. Default 500.
-    #[schemars(extend("default" = 500))]
+    /// Partitions that are buffered at once; with one more, all are delivered. Looked at after each read, or each MiB of it
+    /// where there are transforms, so one batch may have more. Below the number of partitions that live at the same time it
+    /// makes very small objects. Default 5000.
+    #[schemars(extend("default" = 5_000))]
     pub(crate) max_active: Option<Located<CountText>>,
     /// A record without a value for a key: `error` makes it an error record, as Firehose does; `default: VALUE` gives it
     /// one. Default error.
@@ -407,7 +409,8 @@ pub enum BackupMode {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Buffer")]
 pub(crate) struct BufferFile {
-    /// Bytes of records before compression that make one object. Default 5MiB; 128MiB with parquet. At least 1MiB.
+    /// Bytes of records before compression that make one object. Default 5MiB; 128MiB with tables or partitions. At least
+    /// 1MiB.
     pub(crate) size: Option<Located<SizeText>>,
     /// The age of the oldest record that makes an object. Default 5m; at most 5h; `0s` delivers without waiting and
     /// costs a commit for nearly every read.

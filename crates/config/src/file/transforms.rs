@@ -117,8 +117,9 @@ impl JsonSchema for ParseFile {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ParseCsv")]
 pub(crate) struct ParseCsvFile {
-    /// The names of the columns, in their order. Default: the first line of each record has them.
-    pub(crate) columns: Option<Vec<Located<NameText>>>,
+    /// The names of the columns, in their order. Default: the first line of each record has them; so records of one line
+    /// need them here.
+    pub(crate) columns: Option<Located<Vec<Located<NameText>>>>,
     /// What stands between values: one character. Default `,`.
     #[schemars(extend("default" = ","))]
     pub(crate) delimiter: Option<Located<CharText>>,
@@ -143,7 +144,7 @@ pub(crate) struct ParseRegexFile {
 pub(crate) struct JsonToCsvFile {
     /// The members of the JSON object, in their order; one that is missing is an empty value.
     #[schemars(length(min = 1))]
-    pub(crate) columns: Vec<Located<NameText>>,
+    pub(crate) columns: Located<Vec<Located<NameText>>>,
     /// What stands between values: one character. Default `,`.
     #[schemars(extend("default" = ","))]
     pub(crate) delimiter: Option<Located<CharText>>,

@@ -1,7 +1,7 @@
 //! A function that answers at an address: the event is POSTed there, what comes back is its result. So handlers of any
 //! language can be tried, behind a server of their own or the runtime interface emulator of Lambda's base images.
 //!
-//! Whatever is wrong with the address or the answer is a failure of the function, as it would be in Lambda.
+//! Where nobody answers, Lambda is away; whatever is wrong with the answer is a failure of the function, as in Lambda.
 
 use std::sync::Arc;
 
@@ -17,13 +17,16 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Asks `host:port/path`.
 pub(super) async fn forward(address: Arc<str>, event: Bytes) -> Reply {
-    ask(&address, event).await.unwrap_or_else(|error| Reply::failed("Extension.Unreachable", &error.to_string()))
+    let Ok(stream) = TcpStream::connect(address.split('/').next().unwrap_or_default()).await else {
+        // Nobody is there: as if Lambda were away, so that records wait.
+        return Reply::Refused(503, "ServiceUnavailableException");
+    };
+    ask(stream, &address, event).await.unwrap_or_else(|error| Reply::failed("Extension.Crash", &error.to_string()))
 }
 
-async fn ask(address: &str, event: Bytes) -> Result<Reply, BoxError> {
+async fn ask(stream: TcpStream, address: &str, event: Bytes) -> Result<Reply, BoxError> {
     let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
     let path = if path.is_empty() { "/" } else { path };
-    let stream = TcpStream::connect(host).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut driving = JoinSet::new();
     driving.spawn(connection);

@@ -196,10 +196,10 @@ async fn a_dead_endpoint_is_not_asked_in_a_loop() {
         });
         assert!(hour.await.is_err());
         let calls = script.calls();
-        assert!((60..=260).contains(&calls.len()), "{} calls in an hour", calls.len());
+        assert!((180..=760).contains(&calls.len()), "{} calls in an hour", calls.len());
         let late = calls.windows(2).filter(|two| two[0].at.elapsed() < Duration::from_secs(3000));
         for two in late {
-            assert!(two[1].at - two[0].at >= Duration::from_secs(15), "half of the longest pause at least");
+            assert!(two[1].at - two[0].at >= Duration::from_secs(5), "half of the longest pause at least");
         }
     }
 }
@@ -265,7 +265,7 @@ async fn what_somebody_must_act_on_is_named_and_asked_for_seldom() {
         });
         assert!(minutes.await.is_err());
         let calls = script.bodies("GetRecords").len();
-        assert!((15..=60).contains(&calls), "{code}: {calls} calls in ten minutes");
+        assert!((45..=150).contains(&calls), "{code}: {calls} calls in ten minutes");
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde::Serialize;
+use standpipe_config::Config;
 use standpipe_flow::Millis;
 
 use crate::args::{Output, Test};
@@ -46,18 +47,19 @@ pub fn run(args: Test) -> Result<Exit> {
     let pipeline = local::chosen(&config, args.pipeline.as_deref())?.name.clone();
     let mut report = Report { passed: 0, failed: Vec::new(), updated: Vec::new() };
     for case in &args.cases {
-        let inputs = inputs(case)?;
-        let records = trial::records(&inputs, args.whole)?;
-        let input = Input { records, at: args.at.unwrap_or(AT), functions: args.functions.clone() };
-        let delivered = local::deliver(&config, Some(&pipeline), input)?;
-        let found = readable(&pipeline, &delivered)?;
-        let expected = case.join("expected");
-        let wanted = read(&expected)?;
         let name = case.display().to_string();
+        let ran = found_and_wanted(&config, &pipeline, case, &args);
+        let (found, wanted) = match ran {
+            Ok(both) => both,
+            Err(error) => {
+                report.failed.push(Failure { case: name, differences: vec![format!("{error:#}")] });
+                continue;
+            }
+        };
         if found == wanted {
             report.passed += 1;
         } else if args.update {
-            update(&expected, &wanted, &found)?;
+            update(&case.join("expected"), &wanted, &found)?;
             report.updated.push(name);
         } else {
             report.failed.push(Failure { case: name, differences: differences(&wanted, &found) });
@@ -69,6 +71,14 @@ pub fn run(args: Test) -> Result<Exit> {
         Output::Human => terminal::out(&text(&report))?,
     }
     Ok(ended)
+}
+
+/// What a case becomes now, and what it is to become.
+fn found_and_wanted(config: &Config, pipeline: &str, case: &Path, args: &Test) -> Result<(Objects, Objects)> {
+    let records = trial::records(&inputs(case)?, args.whole)?;
+    let input = Input { records, at: args.at.unwrap_or(AT), functions: args.functions.clone() };
+    let delivered = local::deliver(config, Some(pipeline), input)?;
+    Ok((readable(pipeline, &delivered.objects)?, read(&case.join("expected"))?))
 }
 
 /// The files of a case whose name begins with `input`, in their order; a folder `input` means all its files.
@@ -102,17 +112,21 @@ fn readable(pipeline: &str, delivered: &[Delivered]) -> Result<Objects> {
     Ok(objects)
 }
 
-/// A key without the time and the id of its commit: `in/orders-1-2026-01-31-12-05-00-01K....gz` is `in/orders.gz`.
+/// A key without the time, the id and the number that its commit gave it: `in/orders-1-2026-01-31-12-05-00-01K...-7.gz` is
+/// `in/orders.gz`.
 fn settled(pipeline: &str, key: &str) -> String {
     let (folder, name) = key.rsplit_once('/').map_or(("", key), |(folder, name)| (folder, name));
     let slash = if folder.is_empty() && !key.starts_with('/') { "" } else { "/" };
     // Version, time (19 characters), id (26 characters), with a dash before each.
     const LENGTH: usize = 2 + 20 + 27;
     let start = name.rfind(&format!("{pipeline}-1-")).map(|at| at + pipeline.len());
-    match start.and_then(|start| Some((name.get(..start)?, name.get(start + LENGTH..)?))) {
-        Some((front, end)) => format!("{folder}{slash}{front}{end}"),
-        None => key.to_owned(),
-    }
+    let Some((front, end)) = start.and_then(|start| Some((name.get(..start)?, name.get(start + LENGTH..)?))) else {
+        return key.to_owned();
+    };
+    // Which object of its commit it is says how many others there were.
+    let digits = end.strip_prefix('-').map_or(0, |end| end.bytes().take_while(u8::is_ascii_digit).count());
+    let end = if digits > 0 { &end[1 + digits..] } else { end };
+    format!("{folder}{slash}{front}{end}")
 }
 
 /// What people can read, with a name that says so.
@@ -198,7 +212,7 @@ fn lines(wanted: &[u8], found: &[u8]) -> String {
 fn text(report: &Report) -> String {
     let mut text = String::new();
     for failure in &report.failed {
-        text.push_str(&format!("{}: differs\n", failure.case));
+        text.push_str(&format!("{}: failed\n", failure.case));
         failure.differences.iter().for_each(|difference| text.push_str(&format!("  {difference}\n")));
     }
     report.updated.iter().for_each(|case| text.push_str(&format!("{case}: updated\n")));
@@ -218,7 +232,7 @@ mod tests {
     fn a_key_loses_what_every_run_has_anew() {
         let key = "in/dt=2026/orders-1-2026-01-31-12-05-00-01KABCDEFGHJKMNPQRSTVWXYZ0";
         assert_eq!(settled("orders", &format!("{key}.gz")), "in/dt=2026/orders.gz");
-        assert_eq!(settled("orders", &format!("{key}-3")), "in/dt=2026/orders-3");
+        assert_eq!(settled("orders", &format!("{key}-3")), "in/dt=2026/orders");
         assert_eq!(settled("orders", "orders-1-2026"), "orders-1-2026");
     }
 }

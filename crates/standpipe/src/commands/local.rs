@@ -4,6 +4,7 @@
 //! Time is the paused clock of the runtime: nothing waits, and the same records give the same objects.
 //! Never: asks AWS, or writes a file.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use standpipe_emulator::{Emulator, Options};
 use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, CommitLog, DestinationId, Millis, OutputKind, Random};
 use standpipe_lease::{CommitTable, Dynamo};
+use standpipe_transform::Fate;
 use standpipe_worker::SharedMetrics;
 use standpipe_worker::platform::{self, Platform};
 use tokio::time::Instant;
@@ -31,6 +33,8 @@ const TABLE: &str = "input";
 const FAILOVER: Duration = Duration::from_secs(10);
 /// By the paused clock: what is not delivered by then never will be.
 const PATIENCE: Duration = Duration::from_secs(48 * 3600);
+/// By real time, where functions answer elsewhere.
+const PATIENCE_WITH_FUNCTIONS: Duration = Duration::from_secs(120);
 /// Put at once: what Kinesis takes.
 const PUT_RECORDS: usize = 500;
 
@@ -61,8 +65,16 @@ pub struct Input {
     pub functions: Vec<NewFunction>,
 }
 
+/// What became of them.
+pub struct Outcome {
+    /// The objects, in the order of destinations in the config.
+    pub objects: Vec<Delivered>,
+    /// What became of records in each transform, in words.
+    pub stages: Vec<String>,
+}
+
 /// Delivers records by the pipeline of this name, or the only one.
-pub fn deliver(config: &Config, name: Option<&str>, input: Input) -> Result<Vec<Delivered>> {
+pub fn deliver(config: &Config, name: Option<&str>, input: Input) -> Result<Outcome> {
     let pipeline = chosen(config, name)?;
     let local = localised(config, pipeline, &input.functions)?;
     let paused = input.functions.is_empty();
@@ -120,13 +132,14 @@ fn localised(config: &Config, pipeline: &config::Pipeline, functions: &[NewFunct
     Ok(Config { aws: config::Aws::default(), worker, http: None, pipelines: vec![pipeline], ..config.clone() })
 }
 
-async fn delivered(config: &Config, Input { records, at, functions }: Input) -> Result<Vec<Delivered>> {
+async fn delivered(config: &Config, Input { records, at, functions }: Input) -> Result<Outcome> {
     let start = Instant::now();
     let clock = Arc::new(PausedClock { start, at });
     let wall = clock.clone();
     let options = Options { limits: false, ..Options::new(Arc::new(move || wall.wall().0)) };
     let emulator = Emulator::new(options).context("cannot open the endpoints")?;
     emulator.create_stream(STREAM, 1).context("cannot make the stream")?;
+    let asks = !functions.is_empty();
     for function in functions {
         emulator.forward_function(&function.name, function.address);
     }
@@ -144,6 +157,7 @@ async fn delivered(config: &Config, Input { records, at, functions }: Input) -> 
             )
         })?;
     }
+    let metrics = SharedMetrics::new();
     let connection = emulator.connect("local");
     let sdk = platform::embedded(Some(connection.http_client()), "http://local");
     let platform = Platform {
@@ -152,7 +166,7 @@ async fn delivered(config: &Config, Input { records, at, functions }: Input) -> 
         random: Arc::new(Counted::default()),
         offload: Arc::new(Inline),
         heartbeats: None,
-        metrics: SharedMetrics::new(),
+        metrics: metrics.clone(),
     };
     let options = standpipe_worker::Options {
         until_caught_up: true,
@@ -160,20 +174,50 @@ async fn delivered(config: &Config, Input { records, at, functions }: Input) -> 
         ..standpipe_worker::Options::default()
     };
     let worker = standpipe_worker::run(config, &options, platform, CancellationToken::new());
-    match tokio::time::timeout(PATIENCE, worker).await {
+    let patience = if asks { PATIENCE_WITH_FUNCTIONS } else { PATIENCE };
+    match tokio::time::timeout(patience, worker).await {
         Ok(ended) => drop(ended?),
+        Err(_) if asks => bail!("not delivered within two minutes: does the function answer at its address?"),
         Err(_) => bail!("the records were not delivered within two days of the embedded clock"),
     }
     let log = CommitTable::new(Dynamo::new(&sdk, FAILOVER), TABLE, clock);
-    let mut found = Vec::new();
+    let mut objects = Vec::new();
     for bucket in &buckets {
-        found.extend(objects(&emulator, bucket, &log).await?);
+        objects.extend(delivered_to(&emulator, bucket, &log).await?);
     }
-    Ok(found)
+    // In the order of the config; of one destination by key.
+    let place = |id: &DestinationId| config.pipelines[0].destinations.iter().position(|one| one.id() == id);
+    objects.sort_by_key(|object| place(&object.destination));
+    Ok(Outcome { objects, stages: stages(&metrics) })
+}
+
+/// What became of records in each transform, as the metrics say: `jq: 4 passed, 1 dropped`.
+fn stages(metrics: &SharedMetrics) -> Vec<String> {
+    let text = metrics.encode();
+    let mut stages: BTreeMap<(String, String), Vec<(String, String)>> = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("standpipe_transform_records_total{")) {
+        let Some((labels, count)) = line.rsplit_once("} ") else { continue };
+        let label = |name: &str| {
+            let found = labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix("=\""));
+            found.map(|value| value.trim_end_matches('"').to_owned()).unwrap_or_default()
+        };
+        let (destination, stage) = (label("destination"), label("stage"));
+        stages.entry((destination, stage)).or_default().push((label("result"), count.to_owned()));
+    }
+    let line = |((destination, stage), counts): ((String, String), Vec<(String, String)>)| {
+        let of = if destination.is_empty() { String::new() } else { format!("{destination}: ") };
+        let count = |fate: Fate| {
+            let found = counts.iter().find(|(result, _)| result == fate.label());
+            found.map(|(result, count)| format!("{count} {result}"))
+        };
+        let counts: Vec<String> = [Fate::Passed, Fate::Dropped, Fate::Failed].into_iter().filter_map(count).collect();
+        format!("{of}{stage}: {}", counts.join(", "))
+    };
+    stages.into_iter().map(line).collect()
 }
 
 /// The objects of a bucket, with what the receipts of their commits say of them.
-async fn objects(emulator: &Emulator, bucket: &str, log: &CommitTable) -> Result<Vec<Delivered>> {
+async fn delivered_to(emulator: &Emulator, bucket: &str, log: &CommitTable) -> Result<Vec<Delivered>> {
     let mut found = Vec::new();
     for object in emulator.objects(bucket) {
         let Some(cid) = object_key::cid_of(&object.key) else { continue };

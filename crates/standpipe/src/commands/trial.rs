@@ -11,7 +11,7 @@ use serde::Serialize;
 use standpipe_flow::{Millis, OutputKind};
 
 use crate::args::{Output, Try};
-use crate::commands::local::{self, Delivered, Input};
+use crate::commands::local::{self, Delivered, Input, Outcome};
 use crate::exit::Exit;
 use crate::lines::Lines;
 use crate::terminal;
@@ -22,6 +22,7 @@ const REASONS_MAX: usize = 20;
 #[derive(Serialize)]
 struct Report {
     records: usize,
+    stages: Vec<String>,
     objects: Vec<Object>,
     rejected: Vec<Reason>,
 }
@@ -52,17 +53,18 @@ pub fn run(args: Try) -> Result<Exit> {
     let count = records.len();
     let at = args.at.unwrap_or_else(now);
     let input = Input { records, at, functions: args.functions };
-    let delivered = local::deliver(&config, Some(&pipeline), input)?;
-    if let Some(dir) = &args.out {
+    let Outcome { objects: delivered, stages } = local::deliver(&config, Some(&pipeline), input)?;
+    let objects = delivered.iter().map(object).collect();
+    let report = Report { records: count, stages, objects, rejected: reasons(&delivered) };
+    match args.report.output {
+        Output::Json => super::json(&report)?,
+        Output::Human => terminal::out(&text(&report))?,
+    }
+    if let Some(dir) = args.out.filter(|_| !delivered.is_empty()) {
         for object in &delivered {
             write(&dir.join(&object.bucket), &object.key, &object.body)?;
         }
-    }
-    let report =
-        Report { records: count, objects: delivered.iter().map(object).collect(), rejected: reasons(&delivered) };
-    match args.report.output {
-        Output::Json => super::json(&report)?,
-        Output::Human => terminal::out(&text(&report, args.out.as_deref()))?,
+        terminal::err(&format!("the objects are in {}\n", dir.display()));
     }
     Ok(Exit::Ok)
 }
@@ -86,10 +88,14 @@ pub(super) fn records(files: &[std::path::PathBuf], whole: bool) -> Result<Vec<B
     Ok(records)
 }
 
-/// Writes an object under a folder. Its key cannot lead out of there.
+/// What a file system takes as a name.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Writes an object under a folder. Its key cannot lead out of there; what is too long for a name is cut.
 pub(super) fn write(folder: &Path, key: &str, body: &[u8]) -> Result<()> {
-    let parts: Vec<&str> = key.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
-    let path = parts.iter().fold(folder.to_owned(), |path, part| path.join(part));
+    let parts = key.split('/').filter(|part| !matches!(*part, "" | "." | ".."));
+    let cut = |part: &str| part[..part.floor_char_boundary(NAME_BYTES_MAX)].to_owned();
+    let path = parts.fold(folder.to_owned(), |path, part| path.join(cut(part)));
     let parent = path.parent().unwrap_or(folder);
     std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     std::fs::write(&path, body).with_context(|| format!("cannot write {}", path.display()))
@@ -139,9 +145,10 @@ fn reasons(delivered: &[Delivered]) -> Vec<Reason> {
     counts.into_iter().map(reason).collect()
 }
 
-fn text(report: &Report, out: Option<&Path>) -> String {
+fn text(report: &Report) -> String {
     let of = |number: u64, noun: &str| terminal::counted(number, noun);
     let mut text = format!("{} read\n", of(report.records as u64, "record"));
+    report.stages.iter().for_each(|stage| text.push_str(&format!("  {stage}\n")));
     let mut destination = None;
     for object in &report.objects {
         if destination != Some(&object.destination) {
@@ -169,9 +176,6 @@ fn text(report: &Report, out: Option<&Path>) -> String {
     }
     if report.rejected.len() > REASONS_MAX {
         text.push_str(&format!("  and {} more reasons\n", report.rejected.len() - REASONS_MAX));
-    }
-    if let Some(out) = out {
-        text.push_str(&format!("\nthe objects are in {}\n", out.display()));
     }
     text
 }

@@ -279,7 +279,7 @@ impl<'a> Reader<'a> {
 /// A number of its text. What no double reaches is the greatest one; an integer that a double would change keeps its digits.
 fn number(text: &str, integer: bool) -> Value {
     let number: f64 = text.parse().unwrap_or(f64::NAN);
-    if integer && number.abs() >= 9_007_199_254_740_992.0 && format!("{number:.0}") != text {
+    if integer && number.abs() >= 9_007_199_254_740_992.0 && format!("{number}") != text {
         return Value::Big(text.into());
     }
     Value::Num(number.clamp(f64::MIN, f64::MAX))

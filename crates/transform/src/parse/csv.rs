@@ -81,7 +81,7 @@ impl Stage for Csv {
         let names = match &self.columns {
             CsvColumns::Named(names) => names,
             CsvColumns::Header => {
-                let Some(row) = next()? else { return Ok(()) };
+                let Some(row) = next()? else { return Err(empty()) };
                 header = row.iter().map(str::to_owned).collect();
                 check_names(&header).map_err(|wrong| Fault::processing(CODE, format!("the first row: {wrong}")))?;
                 &header
@@ -98,11 +98,18 @@ impl Stage for Csv {
                 return Ok(());
             }
         }
-        if let Some(only) = first {
-            made.change(&record, only);
+        match first {
+            Some(only) => made.change(&record, only),
+            None if made.is_empty() => return Err(empty()),
+            None => {}
         }
         Ok(())
     }
+}
+
+/// A record without a row; with a header, most likely one whose producer writes rows alone.
+fn empty() -> Fault {
+    Fault::processing(CODE, "there is no row: without `columns` the first row of each record is its header")
 }
 
 fn unreadable() -> Fault {
