@@ -81,7 +81,7 @@ impl Stage for Csv {
         let names = match &self.columns {
             CsvColumns::Named(names) => names,
             CsvColumns::Header => {
-                let Some(row) = next()? else { return Err(empty()) };
+                let Some(row) = next()? else { return Ok(()) };
                 header = row.iter().map(str::to_owned).collect();
                 check_names(&header).map_err(|wrong| Fault::processing(CODE, format!("the first row: {wrong}")))?;
                 &header
@@ -100,15 +100,15 @@ impl Stage for Csv {
         }
         match first {
             Some(only) => made.change(&record, only),
-            None if made.is_empty() => return Err(empty()),
+            None if made.is_empty() && self.columns == CsvColumns::Header => return Err(only_a_header()),
             None => {}
         }
         Ok(())
     }
 }
 
-/// A record without a row; with a header, most likely one whose producer writes rows alone.
-fn empty() -> Fault {
+/// Most likely its producer writes rows alone.
+fn only_a_header() -> Fault {
     Fault::processing(CODE, "there is no row: without `columns` the first row of each record is its header")
 }
 
@@ -183,8 +183,10 @@ mod tests {
     fn a_header_names_the_columns_of_its_record() {
         assert_eq!(rows(settings(&[]), "\u{feff}x,y\n1,2\n3,4\n"), [r#"{"x":"1","y":"2"}"#, r#"{"x":"3","y":"4"}"#]);
         assert_eq!(rows(settings(&[]), "x\n1"), [r#"{"x":"1"}"#]);
-        assert_eq!(rows(settings(&[]), "x,y\n"), [""; 0]);
         assert_eq!(rows(settings(&[]), ""), [""; 0]);
+        let header = Csv::new(settings(&[])).unwrap();
+        let fault = outcome(&header, record("x,y\n")).fault();
+        assert!(fault.message.starts_with("there is no row: without `columns`"), "{}", fault.message);
     }
 
     #[test]
