@@ -72,32 +72,24 @@ impl Chunk {
             }
             size += record.data.len();
         }
-        let mut pieces = Vec::with_capacity(cuts.len() + 1);
-        for cut in cuts.into_iter().rev() {
-            let records = self.records.split_off(cut);
-            let from = self.records.last().map_or_else(|| self.from.clone(), Record::position);
-            let to = std::mem::replace(&mut self.to, from.clone());
-            // What it holds is shared by the bytes; what the stream gave is counted once, with the first piece.
-            let data: usize = records.iter().map(|record| record.data.len()).sum();
-            self.memory_bytes = self.memory_bytes.saturating_sub(data);
-            let (lease, tenure, behind) = (self.lease.clone(), self.tenure, self.behind);
-            let (rejected, originals, taken) = (Vec::new(), Arc::default(), Taken::default());
-            pieces.push(Self {
-                lease,
-                tenure,
-                from,
-                to,
-                records,
-                rejected,
-                originals,
-                behind,
-                memory_bytes: data,
-                taken,
-            });
-        }
+        let mut pieces: Vec<Self> = cuts.into_iter().rev().map(|cut| self.cut_at(cut)).collect();
         pieces.push(self);
         pieces.reverse();
         pieces
+    }
+
+    /// Cuts the records from `index` on off, as a chunk that continues this one. The caller has seen that an aggregate ends
+    /// before them.
+    pub fn cut_at(&mut self, index: usize) -> Chunk {
+        let records = self.records.split_off(index);
+        let from = self.records.last().map_or_else(|| self.from.clone(), Record::position);
+        let to = std::mem::replace(&mut self.to, from.clone());
+        // What it holds is shared by the bytes; what the stream gave is counted once, with the first piece.
+        let memory_bytes: usize = records.iter().map(|record| record.data.len()).sum();
+        self.memory_bytes = self.memory_bytes.saturating_sub(memory_bytes);
+        let (lease, tenure, behind) = (self.lease.clone(), self.tenure, self.behind);
+        let (rejected, originals, taken) = (Vec::new(), Arc::default(), Taken::default());
+        Self { lease, tenure, from, to, records, rejected, originals, behind, memory_bytes, taken }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::record::Record;
 use crate::sequence::SequenceNumber;
 
 /// A record that a transform or the destination cannot take, with the reason.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RejectedRecord {
     /// `error-output-type`, e.g. `format-conversion-failed`.
     pub output_type: &'static str,
@@ -32,6 +32,13 @@ pub struct RejectedRecord {
     pub data: Bytes,
     /// What else Firehose says of such a record.
     pub detail: Detail,
+}
+
+/// Never shows the producer's bytes: they must not reach a log.
+impl std::fmt::Debug for RejectedRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RejectedRecord({}.{}, {}, {} bytes)", self.sequence, self.sub, self.code, self.data.len())
+    }
 }
 
 /// What an error line says beside the reason.

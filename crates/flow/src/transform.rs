@@ -19,6 +19,13 @@ pub trait Transform: Debug + Send + Sync + 'static {
     /// chunk is read again.
     async fn apply(&self, chunk: Chunk) -> Chunk;
 
+    /// As `apply`, of as much of the chunk as makes about so many bytes; what is left comes back as it was, continuing the
+    /// other. Never within an aggregate, and at least one record.
+    async fn apply_some(&self, chunk: Chunk, bytes: usize) -> (Chunk, Option<Chunk>) {
+        let _ = bytes;
+        (self.apply(chunk).await, None)
+    }
+
     /// How much of a shard is gathered before it is transformed ([`crate::Gather`]): bytes of data, and how long the first
     /// chunk may wait. `None`: each chunk as it was read.
     fn gathers(&self) -> Option<(usize, Duration)> {

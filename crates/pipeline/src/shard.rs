@@ -7,6 +7,7 @@
 //! Invariant: I15 (chunks continue each other; the reader promises it, the batcher checks it).
 //! Never here: the lease, delivery, what a shard end means for the children.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +67,8 @@ const DENIED_PAUSE: Duration = Duration::from_secs(5);
 const LOUD_FAILURES: u64 = 5;
 /// Bytes of data that are transformed at once, unless the transform says otherwise.
 const PIECE_BYTES: usize = 1 << 20;
+/// Bytes that a piece may become before it is handed on and the rest of it waits for its own memory.
+const MADE_BYTES: usize = 16 << 20;
 
 /// One start of a reader.
 #[derive(Clone, Debug)]
@@ -272,9 +275,9 @@ impl Task {
 
     /// Piece by piece: before each there is a share for what it will probably become, and for what is left behind it.
     async fn transform(&mut self, transform: Arc<dyn Transform>, chunk: Chunk, mut share: Share) -> bool {
-        let pieces = chunk.pieces(transform.at_once().unwrap_or(PIECE_BYTES));
+        let mut pieces = VecDeque::from(chunk.pieces(transform.at_once().unwrap_or(PIECE_BYTES)));
         let mut left: usize = pieces.iter().map(|piece| piece.memory_bytes).sum();
-        for piece in pieces {
+        while let Some(piece) = pieces.pop_front() {
             let (came, newest) = (piece.memory_bytes, newest(&piece));
             let probably = came.saturating_mul(self.made.0) / self.made.1;
             let needed = left.saturating_add(probably.saturating_sub(came));
@@ -285,9 +288,16 @@ impl Task {
                 share = self.context.budget.take(needed).await;
             }
             let begun = self.context.clock.elapsed();
-            let piece = transform.apply(piece).await;
+            let (piece, rest) = transform.apply_some(piece, MADE_BYTES).await;
             self.spent(&self.context.at, begun);
-            self.made = (piece.memory_bytes.max(1), came.max(1));
+            let unmade = rest.as_ref().map_or(0, |rest| rest.memory_bytes);
+            left += unmade;
+            self.made = (piece.memory_bytes.max(1), came.saturating_sub(unmade).max(1));
+            // What is left arrived no earlier.
+            let newest = rest.as_ref().and_then(|rest| rest.records.first()).map(|record| record.arrival).or(newest);
+            if let Some(rest) = rest {
+                pieces.push_front(rest);
+            }
             share.fit(left + piece.memory_bytes);
             let own = share.split(piece.memory_bytes);
             if !self.hand_on(piece, own, newest).await {

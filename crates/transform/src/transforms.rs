@@ -82,15 +82,15 @@ impl Transforms {
         })
     }
 
-    async fn each(&self, stages: Arc<[Arc<dyn Stage>]>, chunk: Chunk) -> Chunk {
+    async fn each(&self, stages: Arc<[Arc<dyn Stage>]>, chunk: Chunk, bytes: usize) -> (Chunk, Option<Chunk>) {
         let (sender, receiver) = oneshot::channel();
         let (counts, result_bytes_max) = (self.counts.clone(), self.result_bytes_max);
         self.offload.run(Box::new(move || {
             // Nobody waits any more when the reader was stopped.
-            let _ = sender.send(each_of(&stages, counts.as_ref(), (chunk, result_bytes_max)));
+            let _ = sender.send(each_of(&stages, counts.as_ref(), chunk, (result_bytes_max, bytes)));
         }));
         match receiver.await {
-            Ok(chunk) => chunk,
+            Ok(made) => made,
             // The job died, which is a defect: the reader is begun anew by whoever watches it.
             Err(_) => panic!("a transform ended without its result"),
         }
@@ -99,23 +99,36 @@ impl Transforms {
 
 #[async_trait]
 impl Transform for Transforms {
-    async fn apply(&self, mut chunk: Chunk) -> Chunk {
+    async fn apply(&self, chunk: Chunk) -> Chunk {
+        self.apply_some(chunk, usize::MAX).await.0
+    }
+
+    /// What stands first decides: a stage of single records is where a few bytes become many.
+    async fn apply_some(&self, mut chunk: Chunk, bytes: usize) -> (Chunk, Option<Chunk>) {
         if self.is_empty() {
-            return chunk;
+            return (chunk, None);
         }
-        if self.keeps_originals {
-            chunk.originals = chunk.records.clone().into();
-        }
-        for run in &self.steps {
+        let mut originals: Vec<Record> = if self.keeps_originals { chunk.records.clone() } else { Vec::new() };
+        let mut rest = None;
+        for (at, run) in self.steps.iter().enumerate() {
             chunk = match run {
-                Run::Each(stages) => self.each(stages.clone(), chunk).await,
+                Run::Each(stages) if at == 0 => {
+                    let (made, left) = self.each(stages.clone(), chunk, bytes).await;
+                    rest = left;
+                    made
+                }
+                Run::Each(stages) => self.each(stages.clone(), chunk, usize::MAX).await.0,
                 Run::All(transform) => transform.apply(chunk).await,
             };
         }
+        originals.truncate(
+            originals.len() - rest.as_ref().map_or(0, |rest: &Chunk| rest.records.len()).min(originals.len()),
+        );
+        chunk.originals = originals.into();
         number_parts(&mut chunk.records);
         chunk.rejected.sort_by(|a, b| (&a.sequence, a.sub).cmp(&(&b.sequence, b.sub)));
         chunk.memory_bytes = memory_bytes(&chunk);
-        chunk
+        (chunk, rest)
     }
 
     /// As much as the largest asks for, as long as the most impatient waits.
@@ -129,19 +142,31 @@ impl Transform for Transforms {
     }
 }
 
-/// Runs every record through the stages, one record at a time, so that little is in memory between them.
-fn each_of(stages: &[Arc<dyn Stage>], counts: &dyn Counts, (mut chunk, result_bytes_max): (Chunk, usize)) -> Chunk {
-    let records = std::mem::take(&mut chunk.records);
+/// Runs records through the stages, one record at a time, so that little is in memory between them, until about `bytes` are
+/// made. What is left comes back.
+fn each_of(
+    stages: &[Arc<dyn Stage>],
+    counts: &dyn Counts,
+    mut chunk: Chunk,
+    (result_bytes_max, bytes): (usize, usize),
+) -> (Chunk, Option<Chunk>) {
     let mut through = Through {
-        lease: &chunk.lease,
-        passed: Vec::with_capacity(records.len()),
+        lease: &chunk.lease.clone(),
+        passed: Vec::with_capacity(chunk.records.len()),
         rejected: std::mem::take(&mut chunk.rejected),
         fates: vec![[0; 3]; stages.len()],
         held: 0,
         held_max: result_bytes_max,
     };
-    for record in records {
-        through.whole(stages, record);
+    let (mut made, mut rest) = (0_usize, None);
+    for at in 0..chunk.records.len() {
+        let begins = at > 0 && chunk.records[at - 1].sequence != chunk.records[at].sequence;
+        if made >= bytes && begins {
+            rest = Some(chunk.cut_at(at));
+            break;
+        }
+        through.whole(stages, chunk.records[at].clone());
+        made = made.saturating_add(through.held);
     }
     let Through { passed, rejected, fates, .. } = through;
     for (stage, fates) in stages.iter().zip(fates) {
@@ -152,7 +177,7 @@ fn each_of(stages: &[Arc<dyn Stage>], counts: &dyn Counts, (mut chunk, result_by
         }
     }
     (chunk.records, chunk.rejected) = (passed, rejected);
-    chunk
+    (chunk, rest)
 }
 
 /// Records on their way through single-record stages.

@@ -3,10 +3,10 @@
 //! Never here: what a transform does.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use standpipe_config::config::{self, Config, Decompress, Parse, Transform as Written};
-use standpipe_flow::Transform;
+use standpipe_flow::{Clock, Millis, Transform};
 use standpipe_pipeline::metrics::{At, Metrics, OfStage};
 use standpipe_transform::jq::Limits;
 use standpipe_transform::lambda::{Function, Observer, Seams};
@@ -61,14 +61,14 @@ pub(crate) fn of_destination(
     let counted = Arc::new(Counted::new(platform, &pipeline.name, s3.id.as_str()));
     let mut steps = Vec::new();
     if let Some(when) = &s3.when {
-        steps.push(Step::Each(Arc::new(When::new(when, Limits::default()).map_err(findings)?)));
+        steps.push(Step::Each(Arc::new(When::new(when, limits()).map_err(findings)?)));
     }
     if let Some(partitions) = &s3.partitions {
         let settings = RouteSettings {
             query: partitions.query.iter().cloned().collect(),
             lambda: partitions.lambda.clone(),
             on_missing: partitions.default.clone().map_or(OnMissing::Error, OnMissing::Default),
-            limits: Limits::default(),
+            limits: limits(),
         };
         steps.push(Step::Each(Arc::new(Route::new(settings).map_err(findings)?)));
     }
@@ -108,7 +108,7 @@ fn stage(written: &Written) -> Result<Arc<dyn Stage>, String> {
             let (columns, delimiter) = (columns.clone(), char::from(*delimiter));
             Arc::new(JsonToCsv::new(JsonToCsvSettings { columns, delimiter })?)
         }
-        Written::Jq(program) => Arc::new(Jq::new(program, Limits::default()).map_err(|error| error.to_string())?),
+        Written::Jq(program) => Arc::new(Jq::new(program, limits()).map_err(|error| error.to_string())?),
         Written::Lambda(_) => unreachable!("a function is no stage"),
     })
 }
@@ -135,6 +135,26 @@ fn parser(parse: &Parse) -> Result<Arc<dyn Stage>, String> {
 
 fn findings(error: impl std::fmt::Display) -> WorkerError {
     WorkerError::Findings(error.to_string())
+}
+
+/// The limits of jq programs: those that are counted, and time for what cannot be.
+#[allow(clippy::disallowed_methods, reason = "real time, and nothing else, ends a search")]
+fn limits() -> Limits {
+    Limits { clock: Some(Arc::new(RealTime(Instant::now()))), ..Limits::default() }
+}
+
+/// Time as it passes, under a paused clock too: a search that does not end is to be ended there as well.
+#[derive(Debug)]
+struct RealTime(Instant);
+
+impl Clock for RealTime {
+    fn wall(&self) -> Millis {
+        Millis(0) // nobody asks
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 /// Tells the metrics what became of records.

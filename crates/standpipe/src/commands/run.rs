@@ -45,7 +45,8 @@ pub fn run(args: Run) -> Result<Exit> {
         version: VERSION.to_owned(),
     };
     let heartbeats = Heartbeats::threads()?;
-    super::runtime()?.block_on(async {
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(async {
         let signals = Signals::listen("told to stop; once more to end at once")?;
         let mut platform = Platform::system(&config.aws).await;
         platform.heartbeats = heartbeats.handle();
@@ -57,5 +58,8 @@ pub fn run(args: Run) -> Result<Exit> {
                 Exit::DrainUnfinished
             }
         })
-    })
+    });
+    // A computation that is still under way is no reason to stay.
+    runtime.shutdown_background();
+    ended
 }

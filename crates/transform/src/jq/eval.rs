@@ -161,8 +161,9 @@ impl<'p> Machine<'p> {
         };
         let mut trails = Vec::new();
         self.paths(path, env, &at, &mut |trail| {
-            self.run.memory(64)?;
-            trails.push(trail.steps());
+            let steps = trail.steps();
+            self.run.memory(64 + steps.len() * size_of::<Value>())?;
+            trails.push(steps);
             Ok(())
         })?;
         let At { value, trail } = at;

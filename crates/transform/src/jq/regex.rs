@@ -112,15 +112,22 @@ pub(super) fn matches(run: &Run<'_>, input: Value, args: &[Value]) -> Outcome<Va
         Err(what) => return raise(format!("Regex failure: {what}"), "the regular expression cannot be used"),
     };
     if test.truthy() {
-        return Ok(Value::Bool(if flags.not_empty {
-            regex.find_iter(text).any(|found| !found.is_empty())
-        } else {
-            regex.is_match(text)
-        }));
+        if !flags.not_empty {
+            return Ok(Value::Bool(regex.is_match(text)));
+        }
+        for found in regex.find_iter(text) {
+            run.time()?;
+            if !found.is_empty() {
+                return Ok(Value::Bool(true));
+            }
+        }
+        return Ok(Value::Bool(false));
     }
     let mut found = Vec::new();
     let mut place = Place { text, byte: 0, chars: 0 };
     for captures in regex.captures_iter(text) {
+        // A search may look at all of the text that is left, for every match.
+        run.time()?;
         let Some(whole) = captures.get(0) else { continue };
         if whole.is_empty() && (flags.not_empty || (whole.start() == text.len() && !text.is_empty())) {
             continue;

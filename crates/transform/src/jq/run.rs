@@ -150,14 +150,18 @@ impl<'a> Run<'a> {
             Some(ask) => self.ask.set(ask),
             None => {
                 self.ask.set(ASK_EVERY);
-                if let (Some(until), Some(clock)) = (self.until, &self.limits.clock)
-                    && clock.elapsed() > until
-                {
-                    return Err(Stop::Over(Over::Time));
-                }
+                self.time()?;
             }
         }
         Ok(())
+    }
+
+    /// Asks the clock: after work that no step counts, such as a search through the rest of a text.
+    pub fn time(&self) -> Outcome<()> {
+        match (self.until, &self.limits.clock) {
+            (Some(until), Some(clock)) if clock.elapsed() > until => Err(Stop::Over(Over::Time)),
+            _ => Ok(()),
+        }
     }
 
     /// Takes memory, before it is allocated. Filling it takes steps too.

@@ -336,3 +336,38 @@ proptest! {
         prop_assert!(out.rejected.windows(2).all(|two| (&two[0].sequence, two[0].sub) <= (&two[1].sequence, two[1].sub)));
     }
 }
+
+/// Regression: a hundred records of 2 KB that each became 64 MiB were all made before anything was charged.
+#[tokio::test]
+async fn as_much_is_made_as_may_be_and_the_rest_comes_back_as_it_was() {
+    let made = |data: &[u8]| vec![b'x'; data.len() * 1_000];
+    // The chunk has two user records of each record of the stream.
+    let chunk = chunk(vec!["rrrrrrrrrr"; 10]);
+    let steps = vec![Step::Each(Arc::new(Grows(made)))];
+    let transforms = Transforms::new(steps, true, Arc::new(Inline), Arc::new(Told::default()));
+    let (mut first, mut rest) = transforms.apply_some(chunk.clone(), 25_000).await;
+    let (mut passed, mut originals, mut pieces) = (first.records.len(), first.originals.len(), 1);
+    assert_eq!(passed, 4, "an aggregate is not cut");
+    while let Some(left) = rest {
+        assert_eq!(first.to, left.from);
+        (first, rest) = transforms.apply_some(left, 25_000).await;
+        (passed, originals, pieces) = (passed + first.records.len(), originals + first.originals.len(), pieces + 1);
+    }
+    assert_eq!((passed, originals, pieces), (10, 10, 3));
+    assert_eq!(first.to, chunk.to);
+}
+
+/// Makes much of little.
+#[derive(Debug)]
+struct Grows(fn(&[u8]) -> Vec<u8>);
+
+impl Stage for Grows {
+    fn name(&self) -> &'static str {
+        "grows"
+    }
+
+    fn apply(&self, record: Record, made: &mut Made) -> Result<(), Fault> {
+        made.change(&record, (self.0)(&record.data));
+        Ok(())
+    }
+}
