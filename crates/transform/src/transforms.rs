@@ -121,10 +121,11 @@ impl Transform for Transforms {
                 Run::All(transform) => transform.apply(chunk).await,
             };
         }
-        originals.truncate(
-            originals.len() - rest.as_ref().map_or(0, |rest: &Chunk| rest.records.len()).min(originals.len()),
-        );
-        chunk.originals = originals.into();
+        if self.keeps_originals {
+            let unmade = rest.as_ref().map_or(0, |rest: &Chunk| rest.records.len());
+            originals.truncate(originals.len().saturating_sub(unmade));
+            chunk.originals = originals.into();
+        }
         number_parts(&mut chunk.records);
         chunk.rejected.sort_by(|a, b| (&a.sequence, a.sub).cmp(&(&b.sequence, b.sub)));
         chunk.memory_bytes = memory_bytes(&chunk);
