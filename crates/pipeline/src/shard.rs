@@ -279,7 +279,7 @@ impl Task {
         let mut left: usize = pieces.iter().map(|piece| piece.memory_bytes).sum();
         while let Some(piece) = pieces.pop_front() {
             let (came, newest) = (piece.memory_bytes, newest(&piece));
-            let probably = (came.saturating_mul(self.made.0) / self.made.1).min(came.max(MADE_BYTES));
+            let probably = (came.saturating_mul(self.made.0) / self.made.1).min(came.max(MADE_BYTES).max(self.made.0));
             let needed = left.saturating_add(probably.saturating_sub(came));
             left -= came;
             if share.bytes() < needed {
