@@ -305,7 +305,7 @@ pub fn endpoint(sdk: &SdkConfig, service: Service, region: &str) -> String {
     format!("https://{}{fips}.{region}.{domain}", service.name)
 }
 
-/// An error and what is behind it, in a line.
+/// An error and what is behind it, in a line. The SDK's own text of an error is its outermost half-sentence.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     let mut texts: Vec<String> = texts.collect();

@@ -15,6 +15,7 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use standpipe_config::config::Aws;
 use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, Millis, Random};
+use standpipe_signed::causes;
 use tokio::runtime::Handle;
 use tracing::warn;
 
@@ -95,14 +96,6 @@ pub(crate) async fn check_identity(sdk: &SdkConfig) -> Result<(), WorkerError> {
         tries += 1;
         tokio::time::sleep(CREDENTIALS_AGAIN).await;
     }
-}
-
-/// An error and what is behind it, in a line. The SDK's own text of an error is its outermost half-sentence.
-fn causes(error: &dyn std::error::Error) -> String {
-    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    let mut texts: Vec<String> = texts.collect();
-    texts.dedup();
-    texts.join(": ")
 }
 
 /// One service's configuration: its endpoint and region where the config names them.
