@@ -55,7 +55,7 @@ pub struct Staged {
 pub enum Published {
     /// Every output is visible.
     All,
-    /// These outputs are neither visible nor can they be made so: their uploads are gone. `published` says whether at
+    /// These outputs are neither visible nor can they be made so: what held them is gone. `published` says whether at
     /// least one other output of the commit is visible.
     Gone {
         /// What is lost.

@@ -42,7 +42,7 @@ pub use lease::{
 };
 pub use offload::{Job, Offload};
 pub use read::{Read, ReadError, ShardReader};
-pub use receipt::{Checksum, CommitId, Output, OutputKind, Part, Receipt, ReceiptShard, ReceiptState};
+pub use receipt::{Checksum, CommitId, Held, Output, OutputKind, Part, Receipt, ReceiptShard, ReceiptState};
 pub use record::{Partition, Record, Transformed};
 pub use rejected::{CatalogTable, Detail, RejectedRecord};
 pub use sequence::{Position, SequenceNumber};

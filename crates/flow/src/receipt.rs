@@ -79,6 +79,30 @@ pub struct Part {
     pub etag: String,
 }
 
+/// How an output is held before it is published: durable, and read by nobody under the output's key.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Held {
+    /// A multipart upload that is open. Completing it publishes the output.
+    Upload {
+        /// Its id.
+        id: String,
+        /// Its parts, ascending.
+        parts: Vec<Part>,
+    },
+    /// Bytes of a staging object, which holds those of many small outputs and never changes. Writing them under the
+    /// output's key publishes the output.
+    Slice {
+        /// The key of the staging object, in the output's own bucket.
+        object: String,
+        /// Where the output's bytes begin in it; they are as many as the output has.
+        offset: u64,
+        /// The Content-Encoding that the output is to have.
+        encoding: Option<String>,
+    },
+    /// A whole object that stands under the output's key already: what publishes it is not S3.
+    Object,
+}
+
 /// A checksum over a whole object, base64 as in S3's headers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Checksum {
@@ -97,10 +121,8 @@ pub struct Output {
     pub bucket: String,
     /// The key; unique by the commit's id, so nothing is ever overwritten.
     pub key: String,
-    /// The open multipart upload.
-    pub upload_id: String,
-    /// Its parts, ascending.
-    pub parts: Vec<Part>,
+    /// Where its bytes are until then.
+    pub held: Held,
     /// Bytes of the object.
     pub size: u64,
     /// The checksum over the object.

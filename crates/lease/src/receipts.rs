@@ -8,7 +8,7 @@ pub(crate) mod pages;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use standpipe_flow::{
-    Checksum, CommitId, DestinationId, Generation, LeaseKey, Millis, Output, OutputKind, Part, Position, Receipt,
+    Checksum, CommitId, DestinationId, Generation, Held, LeaseKey, Millis, Output, OutputKind, Part, Position, Receipt,
     ReceiptShard, ReceiptState, Tenure, WorkerId,
 };
 
@@ -44,6 +44,11 @@ pub(crate) mod name {
     pub(super) const KIND: &str = "kind";
     pub(super) const BUCKET: &str = "bucket";
     pub(super) const KEY: &str = "key";
+    /// How an output is held; an open upload has none, as in receipts from before there was anything else.
+    pub(super) const HELD: &str = "held";
+    pub(super) const STAGED_IN: &str = "stagedIn";
+    pub(super) const OFFSET: &str = "offset";
+    pub(super) const ENCODING: &str = "encoding";
     pub(super) const UPLOAD_ID: &str = "uploadId";
     pub(super) const ETAGS: &str = "etags";
     pub(super) const PART_NUMBERS: &str = "partNumbers";
@@ -118,12 +123,25 @@ fn encode_output(output: &Output) -> AttributeValue {
     put(name::KIND, text(kind));
     put(name::BUCKET, text(&output.bucket));
     put(name::KEY, text(&output.key));
-    put(name::UPLOAD_ID, text(&output.upload_id));
-    put(name::ETAGS, AttributeValue::L(output.parts.iter().map(|part| text(&part.etag)).collect()));
-    // Parts are numbered from 1 without a gap; only others need their numbers written down.
-    if (1..).zip(&output.parts).any(|(number, part)| part.number != number) {
-        let numbers = output.parts.iter().map(|part| number(part.number.into()));
-        put(name::PART_NUMBERS, AttributeValue::L(numbers.collect()));
+    match &output.held {
+        Held::Upload { id, parts } => {
+            put(name::UPLOAD_ID, text(id));
+            put(name::ETAGS, AttributeValue::L(parts.iter().map(|part| text(&part.etag)).collect()));
+            // Parts are numbered from 1 without a gap; only others need their numbers written down.
+            if (1..).zip(parts).any(|(number, part)| part.number != number) {
+                let numbers = parts.iter().map(|part| number(part.number.into()));
+                put(name::PART_NUMBERS, AttributeValue::L(numbers.collect()));
+            }
+        }
+        Held::Slice { object, offset, encoding } => {
+            put(name::HELD, text("slice"));
+            put(name::STAGED_IN, text(object));
+            put(name::OFFSET, number(*offset));
+            if let Some(encoding) = encoding {
+                put(name::ENCODING, text(encoding));
+            }
+        }
+        Held::Object => drop(put(name::HELD, text("object"))),
     }
     put(name::SIZE, number(output.size));
     put(name::ALGORITHM, text(algorithm));
@@ -233,12 +251,24 @@ fn decode_output(fields: &Fields<'_>) -> Result<Output, RowError> {
         kind,
         bucket: need_text(fields, name::BUCKET)?.to_owned(),
         key: need_text(fields, name::KEY)?.to_owned(),
-        upload_id: need_text(fields, name::UPLOAD_ID)?.to_owned(),
-        parts: decode_parts(fields)?,
+        held: decode_held(fields)?,
         size: need_number(fields, name::SIZE)?,
         checksum,
         records: need_number(fields, name::RECORDS)?,
     })
+}
+
+fn decode_held(fields: &Fields<'_>) -> Result<Held, RowError> {
+    match fields.text(name::HELD)? {
+        None => Ok(Held::Upload { id: need_text(fields, name::UPLOAD_ID)?.to_owned(), parts: decode_parts(fields)? }),
+        Some("slice") => Ok(Held::Slice {
+            object: need_text(fields, name::STAGED_IN)?.to_owned(),
+            offset: need_number(fields, name::OFFSET)?,
+            encoding: fields.text(name::ENCODING)?.map(str::to_owned),
+        }),
+        Some("object") => Ok(Held::Object),
+        Some(_) => Err(fields.malformed(name::HELD, "slice or object")),
+    }
 }
 
 fn decode_parts(fields: &Fields<'_>) -> Result<Vec<Part>, RowError> {

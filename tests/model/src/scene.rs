@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use standpipe_flow::{
-    Checksum, CommitId, DestinationId, LeaseKey, Output, OutputKind, Position, SequenceNumber, Tenure, WorkerId,
+    Checksum, CommitId, DestinationId, Held, LeaseKey, Output, OutputKind, Position, SequenceNumber, Tenure, WorkerId,
 };
 
 /// Shards at most.
@@ -202,8 +202,7 @@ pub(crate) fn output(n: usize) -> Output {
         kind: OutputKind::Data,
         bucket: String::new(),
         key: ["0", "1"][n].to_owned(),
-        upload_id: String::new(),
-        parts: Vec::new(),
+        held: Held::Upload { id: String::new(), parts: Vec::new() },
         size: 1,
         checksum: Checksum::Crc32(String::new()),
         records: 1,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use standpipe_flow::hash::hash64;
 use standpipe_flow::{LeaseKey, Position, Receipt, ReceiptShard, ReceiptState};
 
-use super::store::{Store, UploadState};
+use super::store::{Store, UploadState, upload_of};
 use super::worker::Common;
 use crate::simulation::Outcome;
 
@@ -64,7 +64,7 @@ fn records(store: &Store, incidents: u64, outcome: &mut Outcome) {
     }
     for cid in &partly {
         let visible = |id: &String| store.uploads[id].state == UploadState::Visible;
-        if store.receipts[cid].outputs.iter().all(|output| visible(&output.upload_id)) {
+        if store.receipts[cid].outputs.iter().all(|output| visible(upload_of(output))) {
             outcome.wrong.push(format!("{cid} is retracted and wholly visible"));
         }
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use standpipe_flow::write::RowWrite;
 use standpipe_flow::{
-    Checksum, CommitError, CommitId, DestinationId, LeaseKey, LeaseRow, Output, OutputKind, Part, Pending, Position,
-    Receipt, ReceiptState, Record,
+    Checksum, CommitError, CommitId, DestinationId, DestinationPosition, Held, LeaseKey, LeaseRow, Output, OutputKind,
+    Part, Pending, Position, Receipt, ReceiptState, Record,
 };
 use tokio::time::Instant;
 
@@ -57,6 +57,12 @@ pub struct Upload {
 }
 
 /// What a transaction does to the commit table.
+/// The upload that holds an output: nothing here is held otherwise.
+pub fn upload_of(output: &Output) -> &String {
+    let Held::Upload { id, .. } = &output.held else { panic!("no upload: {output:?}") };
+    id
+}
+
 pub enum ReceiptWrite<'a> {
     Nothing,
     Put(&'a Receipt),
@@ -160,7 +166,7 @@ impl Store {
                     return refused;
                 }
                 for output in &receipt.outputs {
-                    if self.uploads[&output.upload_id].state == UploadState::Discarded {
+                    if self.uploads[upload_of(output)].state == UploadState::Discarded {
                         self.fail(format!("I5: {} is committed, and its upload {} discarded", receipt.cid, output.key));
                     }
                 }
@@ -171,7 +177,7 @@ impl Store {
                     Some(receipt) => receipt.state = *state,
                     None => return refused,
                 }
-                let visible = |output: &Output| self.uploads[&output.upload_id].state == UploadState::Visible;
+                let visible = |output: &Output| self.uploads[upload_of(output)].state == UploadState::Visible;
                 if *state == ReceiptState::Done && !self.receipts[cid].outputs.iter().all(visible) {
                     self.fail(format!("I1: {cid} is DONE and not all of it visible"));
                 }
@@ -247,8 +253,7 @@ impl Store {
             kind,
             bucket: "lake".into(),
             key: key.clone(),
-            upload_id: upload_id.clone(),
-            parts: vec![Part { number: 1, etag: "\"1\"".into() }],
+            held: Held::Upload { id: upload_id.clone(), parts: vec![Part { number: 1, etag: "\"1\"".into() }] },
             size: 10 * records.len() as u64,
             checksum: Checksum::Crc32("AAAAAA==".into()),
             records: records.len() as u64,
@@ -260,13 +265,13 @@ impl Store {
 
     /// CompleteMultipartUpload: what is there after it.
     pub fn complete(&mut self, output: &Output) -> UploadState {
-        let (cid, state) = (self.uploads[&output.upload_id].cid, self.uploads[&output.upload_id].state);
+        let (cid, state) = (self.uploads[upload_of(output)].cid, self.uploads[upload_of(output)].state);
         if state == UploadState::Open {
             self.judge_visible(cid, output);
-            self.uploads.get_mut(&output.upload_id).expect("just read").state = UploadState::Visible;
+            self.uploads.get_mut(upload_of(output)).expect("just read").state = UploadState::Visible;
         }
-        self.note(format!("complete {} {}: was {state:?}", output.key, output.upload_id));
-        self.uploads[&output.upload_id].state
+        self.note(format!("complete {} {}: was {state:?}", output.key, upload_of(output)));
+        self.uploads[upload_of(output)].state
     }
 
     fn judge_visible(&mut self, cid: CommitId, output: &Output) {
@@ -288,16 +293,16 @@ impl Store {
 
     /// AbortMultipartUpload by the program.
     pub fn discard(&mut self, output: &Output) {
-        let cid = self.uploads[&output.upload_id].cid;
+        let cid = self.uploads[upload_of(output)].cid;
         let named = self.receipts.get(&cid).filter(|receipt| receipt.outputs.contains(output));
         if named.is_some_and(|receipt| receipt.state != ReceiptState::Retracted) {
             self.fail(format!("I5: {} is discarded, its receipt stands", output.key));
         }
-        let upload = self.uploads.get_mut(&output.upload_id).expect("an output was opened");
+        let upload = self.uploads.get_mut(upload_of(output)).expect("an output was opened");
         if upload.state == UploadState::Open {
             upload.state = UploadState::Discarded;
         }
-        self.note(format!("discard {} {}", output.key, output.upload_id));
+        self.note(format!("discard {} {}", output.key, upload_of(output)));
     }
 
     /// Somebody else aborts an open upload.

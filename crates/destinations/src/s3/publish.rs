@@ -11,9 +11,9 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use futures_util::{StreamExt, stream};
-use standpipe_flow::{Checksum, DeliveryError, Millis, Output, Published, Receipt};
+use standpipe_flow::{Checksum, DeliveryError, Held, Millis, Output, Published, Receipt};
 
-use super::requests::{self, NotCompleted, PartSums};
+use super::requests::{self, NotCompleted, PartSums, Uploaded};
 use super::{LostObject, S3};
 
 /// Requests under way at once for one receipt.
@@ -80,7 +80,10 @@ fn pause_of(error: Option<DeliveryError>) -> Duration {
 pub(super) async fn discard(s3: &S3, dead: &[Output]) -> Result<(), DeliveryError> {
     s3.known_buckets(dead)?;
     let abort = |output: Output| async move {
-        requests::abort(s3.bucket_of(&output.bucket)?, &output.key, &output.upload_id).await
+        match &output.held {
+            Held::Upload { id, .. } => requests::abort(s3.bucket_of(&output.bucket)?, &output.key, id).await,
+            held => Err(not_built(held)),
+        }
     };
     let mut failed = None;
     let mut aborted = std::pin::pin!(stream::iter(dead.to_vec()).map(abort).buffered(AT_ONCE_MAX));
@@ -102,7 +105,12 @@ pub(super) fn graver(before: Option<DeliveryError>, error: DeliveryError) -> Del
 
 async fn publish(s3: &S3, receipt: &Receipt, output: &Output) -> Result<Found, DeliveryError> {
     let client = &s3.bucket_of(&output.bucket)?.client;
-    match complete(s3, client, output).await {
+    let upload = match &output.held {
+        Held::Upload { id, parts } => Uploaded { output, id, parts },
+        Held::Object => return Ok(Found::Visible),
+        held => return Err(not_built(held)),
+    };
+    match complete(s3, client, upload).await {
         Ok(()) => Ok(Found::Visible),
         Err(NotCompleted::NoUpload) => look_for(s3, client, receipt, output).await,
         // The object itself is the proof that the answer is not.
@@ -117,25 +125,29 @@ async fn publish(s3: &S3, receipt: &Receipt, output: &Output) -> Result<Found, D
     }
 }
 
+fn not_built(held: &Held) -> DeliveryError {
+    DeliveryError::Halt { cause: format!("an output that is held in a way this version does not know: {held:?}") }
+}
+
 /// Completes an upload as this server wants it. A refusal for want of the parts' sums has changed nothing, so that asking
 /// with them is no repetition.
-async fn complete(s3: &S3, client: &Client, output: &Output) -> Result<(), NotCompleted> {
-    let sums = match (&output.parts[..], &output.checksum) {
+async fn complete(s3: &S3, client: &Client, upload: Uploaded<'_>) -> Result<(), NotCompleted> {
+    let sums = match (upload.parts, &upload.output.checksum) {
         ([part], Checksum::Crc64Nvme(sum) | Checksum::Crc32(sum)) => PartSums::from([(part.number, sum.clone())]),
         (_, Checksum::Crc64Nvme(_)) if !s3.part_sums.load(Ordering::Relaxed) => {
-            match requests::complete(client, output, &PartSums::new()).await {
+            match requests::complete(client, upload, &PartSums::new()).await {
                 Err(NotCompleted::WithoutSums) => s3.part_sums.store(true, Ordering::Relaxed),
                 completed => return completed,
             }
-            list_sums(client, output).await?
+            list_sums(client, upload).await?
         }
-        _ => list_sums(client, output).await?,
+        _ => list_sums(client, upload).await?,
     };
-    requests::complete(client, output, &sums).await
+    requests::complete(client, upload, &sums).await
 }
 
-async fn list_sums(client: &Client, output: &Output) -> Result<PartSums, NotCompleted> {
-    requests::part_sums(client, output).await.map_err(NotCompleted::Failed)
+async fn list_sums(client: &Client, upload: Uploaded<'_>) -> Result<PartSums, NotCompleted> {
+    requests::part_sums(client, upload).await.map_err(NotCompleted::Failed)
 }
 
 /// The upload is not there: whether its object is, or was.

@@ -268,8 +268,17 @@ pub(super) enum NotCompleted {
 /// Sums of parts, by number, as the header carries them.
 pub(super) type PartSums = BTreeMap<u32, String>;
 
+/// An output that is held by an open upload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Uploaded<'a> {
+    pub(super) output: &'a Output,
+    pub(super) id: &'a str,
+    pub(super) parts: &'a [standpipe_flow::Part],
+}
+
 /// CompleteMultipartUpload. No If-None-Match: a 409 to it would make every part go up again, and the key is unique.
-pub(super) async fn complete(client: &Client, output: &Output, sums: &PartSums) -> Result<(), NotCompleted> {
+pub(super) async fn complete(client: &Client, upload: Uploaded<'_>, sums: &PartSums) -> Result<(), NotCompleted> {
+    let output = upload.output;
     let part = |part: &standpipe_flow::Part| {
         let completed = CompletedPart::builder().part_number(part_number(part.number)).e_tag(&part.etag);
         let sum = sums.get(&part.number).cloned();
@@ -278,12 +287,12 @@ pub(super) async fn complete(client: &Client, output: &Output, sums: &PartSums) 
             Checksum::Crc32(_) => completed.set_checksum_crc32(sum).build(),
         }
     };
-    let parts = output.parts.iter().map(part).collect();
+    let parts = upload.parts.iter().map(part).collect();
     let request = client
         .complete_multipart_upload()
         .bucket(&output.bucket)
         .key(&output.key)
-        .upload_id(&output.upload_id)
+        .upload_id(upload.id)
         .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
     let request = match &output.checksum {
         Checksum::Crc64Nvme(sum) => request
@@ -317,7 +326,8 @@ fn not_completed(error: &SdkError<CompleteMultipartUploadError, HttpResponse>, s
 /// The sums of the parts, which some servers want back and a receipt does not carry: the one part of a small object has
 /// the object's own, those of others are listed. A server that lists none does not ask for them either; that an upload is
 /// gone is found out by its completion.
-pub(super) async fn part_sums(client: &Client, output: &Output) -> Result<PartSums, DeliveryError> {
+pub(super) async fn part_sums(client: &Client, upload: Uploaded<'_>) -> Result<PartSums, DeliveryError> {
+    let output = upload.output;
     let mut sums = PartSums::new();
     let mut marker = None;
     loop {
@@ -325,7 +335,7 @@ pub(super) async fn part_sums(client: &Client, output: &Output) -> Result<PartSu
             .list_parts()
             .bucket(&output.bucket)
             .key(&output.key)
-            .upload_id(&output.upload_id)
+            .upload_id(upload.id)
             .set_part_number_marker(marker)
             .send()
             .await;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use standpipe_flow::{CommitId, Millis, Receipt, ReceiptState};
+use standpipe_flow::{CommitId, Held, Millis, Output, Receipt, ReceiptState};
 
 /// How long an upload stays untouched. A live batch refuses to commit when older than 6 h, so that none can be hit.
 pub const DUE_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -67,11 +67,12 @@ pub fn verdict(receipt: Option<&Receipt>, upload_id: &str, carried: bool) -> Ver
     let Some(receipt) = receipt else {
         return Verdict::Abort;
     };
+    let named = |output: &Output| matches!(&output.held, Held::Upload { id, .. } if id == upload_id);
     match receipt.state {
         ReceiptState::Committed if carried => Verdict::Keep,
         ReceiptState::Committed => Verdict::RetractThenAbort,
         // DONE and named: what is published cannot be open, so the listing is late. The bucket's own rule ends it.
-        ReceiptState::Done if receipt.outputs.iter().any(|output| output.upload_id == upload_id) => Verdict::Keep,
+        ReceiptState::Done if receipt.outputs.iter().any(named) => Verdict::Keep,
         // RETRACTED is final: nothing of it will be visible, whether the receipt names the upload or not.
         ReceiptState::Done | ReceiptState::Retracted => Verdict::Abort,
     }
@@ -92,7 +93,7 @@ pub(super) fn distinct<'a>(starts: &[&'a str]) -> Vec<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use standpipe_flow::{Checksum, DestinationId, Output, OutputKind, WorkerId};
+    use standpipe_flow::{Checksum, DestinationId, OutputKind, WorkerId};
 
     use super::*;
 
@@ -101,8 +102,7 @@ mod tests {
             kind: OutputKind::Data,
             bucket: "b".to_owned(),
             key: "k".to_owned(),
-            upload_id: upload_id.to_owned(),
-            parts: Vec::new(),
+            held: Held::Upload { id: upload_id.to_owned(), parts: Vec::new() },
             size: 1,
             checksum: Checksum::Crc64Nvme(String::new()),
             records: 1,

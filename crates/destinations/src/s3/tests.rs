@@ -13,7 +13,7 @@ use aws_sdk_s3::config::{BehaviorVersion, HttpClient, Region};
 use aws_types::SdkConfig;
 use bytes::Bytes;
 use standpipe_convert::Delimiter;
-use standpipe_flow::{BatchShard, Chunk, Job, Record, SequenceNumber, conformance};
+use standpipe_flow::{BatchShard, Chunk, Held, Job, Part, Record, SequenceNumber, conformance};
 
 use super::*;
 
@@ -94,6 +94,12 @@ fn batch_of(records: impl IntoIterator<Item = Bytes>) -> Arc<Batch> {
     first.records = records;
     batch.shards.truncate(1);
     Arc::new(batch)
+}
+
+/// The id and the parts of the upload that holds an output.
+fn upload_of(held: &Held) -> (String, Vec<Part>) {
+    let Held::Upload { id, parts } = held else { panic!("no upload: {held:?}") };
+    (id.clone(), parts.clone())
 }
 
 fn why(error: &DeliveryError) -> &'static str {

@@ -11,7 +11,7 @@ use crc_fast::Digest;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use standpipe_convert::PART_BYTES;
-use standpipe_flow::{DeliveryError, Millis, Output, OutputKind, Part};
+use standpipe_flow::{DeliveryError, Held, Millis, Output, OutputKind, Part};
 use tokio::sync::mpsc;
 
 use super::S3;
@@ -138,8 +138,7 @@ impl<'a> Upload<'a> {
             kind,
             bucket: self.object.bucket.name.clone(),
             key: self.object.key.to_owned(),
-            upload_id: opened.upload_id,
-            parts: self.parts,
+            held: Held::Upload { id: opened.upload_id, parts: self.parts },
             size: self.size,
             checksum: opened.sum.checksum(&digest),
             records,

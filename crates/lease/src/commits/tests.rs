@@ -310,8 +310,10 @@ fn commit_of_many(id: CommitId) -> Commit {
         kind: standpipe_flow::OutputKind::Data,
         bucket: "lake".to_owned(),
         key: format!("in/customer={n}/orders-1-2026-09-21-14-13-20-{id}-{n}.parquet"),
-        upload_id: format!("{:064x}", hash64(&[&n.to_be_bytes()])).repeat(2),
-        parts: vec![standpipe_flow::Part { number: 1, etag: format!("\"{n:032x}\"") }],
+        held: standpipe_flow::Held::Upload {
+            id: format!("{:064x}", hash64(&[&n.to_be_bytes()])).repeat(2),
+            parts: vec![standpipe_flow::Part { number: 1, etag: format!("\"{n:032x}\"") }],
+        },
         size: n,
         checksum: standpipe_flow::Checksum::Crc64Nvme(format!("{n:012}")),
         records: n,

@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use standpipe_flow::{
-    Checksum, CommitId, DestinationId, DestinationPosition, Generation, HashRange, LeaseKey, LeaseRow, Millis, Output,
-    OutputKind, Part, Pending, PendingMode, Position, Receipt, ReceiptShard, ReceiptState, SequenceNumber, ShardId,
-    Tenure, WorkerId,
+    Checksum, CommitId, DestinationId, DestinationPosition, Generation, HashRange, Held, LeaseKey, LeaseRow, Millis,
+    Output, OutputKind, Part, Pending, PendingMode, Position, Receipt, ReceiptShard, ReceiptState, SequenceNumber,
+    ShardId, Tenure, WorkerId,
 };
 
 use super::*;
@@ -74,8 +74,10 @@ fn receipt(shards: usize) -> Receipt {
             kind: OutputKind::Data,
             bucket: "acme-lake-production".into(),
             key: "orders/dt=2026-11-25/orders-lake-1-2026-11-25-22-00-00-01JDHE6Y3V0Q8ZC4T5N6M7P8R9.parquet".into(),
-            upload_id: "u".repeat(128),
-            parts: (1..=3).map(|number| Part { number, etag: "e".repeat(34) }).collect(),
+            held: Held::Upload {
+                id: "u".repeat(128),
+                parts: (1..=3).map(|number| Part { number, etag: "e".repeat(34) }).collect(),
+            },
             size: 123_456_789,
             checksum: Checksum::Crc64Nvme("c".repeat(12)),
             records: 123_456,

@@ -7,7 +7,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use standpipe_flow::hash::hash128;
-use standpipe_flow::{Checksum, CommitId, Output, OutputKind, Part};
+use standpipe_flow::{Checksum, CommitId, Held, Output, OutputKind, Part};
 
 use super::name;
 use crate::kcl::{Item, bytes, number, text};
@@ -27,9 +27,23 @@ const PAGE: &str = "page";
 /// keeps a record.
 const KEEP_SECONDS: u64 = 400 * 24 * 60 * 60;
 
-/// An output in few words: kind, bucket, key, upload id, parts, size, checksum, records.
+/// An output in few words: kind, bucket, key, how it is held, size, checksum, records. An open upload is held by two, its
+/// id and its parts, as on pages from before there was anything else.
 #[derive(Serialize, Deserialize)]
-struct Line(Kind, String, String, String, Vec<(u32, String)>, u64, Sum, u64);
+#[serde(untagged)]
+enum Line {
+    Upload(Kind, String, String, String, Vec<(u32, String)>, u64, Sum, u64),
+    Other(Kind, String, String, Other, u64, Sum, u64),
+}
+
+/// What holds an output that is no upload.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Other {
+    /// Staging object, offset, Content-Encoding.
+    Slice(String, u64, Option<String>),
+    Object,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,13 +71,32 @@ impl Line {
             Checksum::Crc64Nvme(sum) => Sum::Crc64Nvme(sum.clone()),
             Checksum::Crc32(sum) => Sum::Crc32(sum.clone()),
         };
-        let parts = output.parts.iter().map(|part| (part.number, part.etag.clone())).collect();
-        let Output { bucket, key, upload_id, .. } = output.clone();
-        Self(kind, bucket, key, upload_id, parts, output.size, sum, output.records)
+        let Output { bucket, key, held, size, records, .. } = output.clone();
+        let other = match held {
+            Held::Upload { id, parts } => {
+                let parts = parts.into_iter().map(|part| (part.number, part.etag)).collect();
+                return Self::Upload(kind, bucket, key, id, parts, size, sum, records);
+            }
+            Held::Slice { object, offset, encoding } => Other::Slice(object, offset, encoding),
+            Held::Object => Other::Object,
+        };
+        Self::Other(kind, bucket, key, other, size, sum, records)
     }
 
     fn output(self) -> Output {
-        let Self(kind, bucket, key, upload_id, parts, size, sum, records) = self;
+        let (kind, bucket, key, held, size, sum, records) = match self {
+            Self::Upload(kind, bucket, key, id, parts, size, sum, records) => {
+                let parts = parts.into_iter().map(|(number, etag)| Part { number, etag }).collect();
+                (kind, bucket, key, Held::Upload { id, parts }, size, sum, records)
+            }
+            Self::Other(kind, bucket, key, other, size, sum, records) => {
+                let held = match other {
+                    Other::Slice(object, offset, encoding) => Held::Slice { object, offset, encoding },
+                    Other::Object => Held::Object,
+                };
+                (kind, bucket, key, held, size, sum, records)
+            }
+        };
         Output {
             kind: match kind {
                 Kind::Data => OutputKind::Data,
@@ -72,8 +105,7 @@ impl Line {
             },
             bucket,
             key,
-            upload_id,
-            parts: parts.into_iter().map(|(number, etag)| Part { number, etag }).collect(),
+            held,
             size,
             checksum: match sum {
                 Sum::Crc64Nvme(sum) => Checksum::Crc64Nvme(sum),

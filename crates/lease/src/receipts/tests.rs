@@ -7,22 +7,31 @@ fn output() -> impl Strategy<Value = Output> {
     let kind = prop_oneof![Just(OutputKind::Data), Just(OutputKind::Error), Just(OutputKind::Backup)];
     let checksum =
         prop_oneof!["[A-Za-z0-9+/]{11}=".prop_map(Checksum::Crc64Nvme), "[A-Za-z0-9+/]{6}==".prop_map(Checksum::Crc32)];
-    let parts = prop_oneof![
-        (0_u32..5).prop_map(|count| (1..=count).collect::<Vec<_>>()),
-        proptest::collection::btree_set(1_u32..10_001, 0..4).prop_map(|numbers| numbers.into_iter().collect()),
-    ];
-    (kind, ".{0,8}", ".{0,20}", parts, any::<u64>(), checksum, any::<u64>()).prop_map(
-        |(kind, bucket, key, parts, size, checksum, records)| Output {
+    (kind, ".{0,8}", ".{0,20}", held(), any::<u64>(), checksum, any::<u64>()).prop_map(
+        |(kind, bucket, key, held, size, checksum, records)| Output {
             kind,
             bucket,
             key,
-            upload_id: "upload".to_owned(),
-            parts: parts.into_iter().map(|number| Part { number, etag: format!("\"{number:x}\"") }).collect(),
+            held,
             size,
             checksum,
             records,
         },
     )
+}
+
+fn held() -> impl Strategy<Value = Held> {
+    let numbers = prop_oneof![
+        (0_u32..5).prop_map(|count| (1..=count).collect::<Vec<_>>()),
+        proptest::collection::btree_set(1_u32..10_001, 0..4).prop_map(|numbers| numbers.into_iter().collect()),
+    ];
+    let upload = numbers.prop_map(|numbers| {
+        let parts = numbers.into_iter().map(|number| Part { number, etag: format!("\"{number:x}\"") });
+        Held::Upload { id: "upload".to_owned(), parts: parts.collect() }
+    });
+    let slice = (".{0,20}", any::<u64>(), proptest::option::of(Just("gzip".to_owned())))
+        .prop_map(|(object, offset, encoding)| Held::Slice { object, offset, encoding });
+    prop_oneof![upload, slice, Just(Held::Object)]
 }
 
 pub(crate) fn receipt() -> impl Strategy<Value = Receipt> {
@@ -78,6 +87,64 @@ proptest! {
     }
 }
 
+fn uploaded() -> Output {
+    let part = |number: u32| Part { number, etag: format!("\"e{number}\"") };
+    Output {
+        kind: OutputKind::Data,
+        bucket: "lake".to_owned(),
+        key: "in/k".to_owned(),
+        held: Held::Upload { id: "u-1".to_owned(), parts: vec![part(1), part(3)] },
+        size: 12,
+        checksum: Checksum::Crc64Nvme("AAAAAAAAAAA=".to_owned()),
+        records: 7,
+    }
+}
+
+/// Receipts outlive programs: what the first version wrote of an upload is what this one writes and reads.
+#[test]
+fn an_upload_has_the_form_it_had_before_outputs_were_held_otherwise() {
+    let list = |of: [AttributeValue; 2]| AttributeValue::L(of.to_vec());
+    let first = [
+        ("kind", text("data")),
+        ("bucket", text("lake")),
+        ("key", text("in/k")),
+        ("uploadId", text("u-1")),
+        ("etags", list([text("\"e1\""), text("\"e3\"")])),
+        ("partNumbers", list([number(1), number(3)])),
+        ("size", number(12)),
+        ("algorithm", text("CRC64NVME")),
+        ("checksum", text("AAAAAAAAAAA=")),
+        ("records", number(7)),
+    ];
+    let first: Item = first.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    assert_eq!(encode_output(&uploaded()), AttributeValue::M(first.clone().into_iter().collect()));
+    let map: BTreeMap<String, AttributeValue> = first;
+    assert_eq!(decode_output(&Fields::of("", String::new(), &map)), Ok(uploaded()));
+
+    let line = r#"["data","lake","in/k","u-1",[[1,"\"e1\""],[3,"\"e3\""]],12,{"crc64nvme":"AAAAAAAAAAA="},7]"#;
+    let page = format!("[{}]", vec![line; 400].join(","));
+    let written = Paged::of(&vec![uploaded(); 400]).expect("too many for an item");
+    assert_eq!(zstd::bulk::decompress(&written.pages[0], 1 << 20).expect("a page"), page.as_bytes());
+    let read = Paged { pages: vec![zstd::bulk::compress(page.as_bytes(), 3).expect("compressed")] };
+    assert_eq!(read.outputs(), Ok(vec![uploaded(); 400]));
+}
+
+/// I13: what holds an output is read as it was written, or not at all.
+#[test]
+fn an_unknown_way_to_hold_an_output_is_not_guessed() {
+    let AttributeValue::M(map) = encode_output(&uploaded()) else { panic!("a map") };
+    let mut map: std::collections::HashMap<String, AttributeValue> = map;
+    for unknown in [text("upload"), text("elsewhere"), AttributeValue::Null(true), number(1)] {
+        map.insert("held".to_owned(), unknown);
+        assert!(decode_output(&Fields::of("", String::new(), &map)).is_err());
+    }
+    for held in [r#"{"elsewhere":1}"#, r#"{"slice":["o"]}"#, r#""elsewhere""#, "null", r#""u-1""#] {
+        let page = format!(r#"[["data","lake","in/k",{held},12,{{"crc32":"AAAAAA=="}},7]]"#);
+        let read = Paged { pages: vec![zstd::bulk::compress(page.as_bytes(), 3).expect("compressed")] };
+        assert!(read.outputs().is_err(), "{page}");
+    }
+}
+
 /// Bytes of an attribute value, as DynamoDB counts them ("Item sizes and formats"): texts and bytes as they are, 21 for a
 /// number at most, 3 for a list or a map and 1 for each element.
 fn counted(value: &AttributeValue) -> usize {
@@ -105,8 +172,10 @@ fn large(kind: OutputKind, parts: u32, number: u64) -> Output {
         kind,
         bucket: "b".repeat(63),
         key: noise(1024),
-        upload_id: noise(400),
-        parts: (1..=parts).map(|number| Part { number, etag: format!("\"{}\"", noise(32)) }).collect(),
+        held: Held::Upload {
+            id: noise(400),
+            parts: (1..=parts).map(|number| Part { number, etag: format!("\"{}\"", noise(32)) }).collect(),
+        },
         size: u64::MAX,
         checksum: Checksum::Crc64Nvme(noise(12)),
         records: u64::MAX,
@@ -143,6 +212,10 @@ fn largest(outputs: Vec<Output>) -> Receipt {
 fn a_receipt_of_any_commit_fits_its_items() {
     let mut outputs = vec![large(OutputKind::Data, 512, 0), large(OutputKind::Backup, 512, 1)];
     outputs.extend((2..5_000).map(|number| large(OutputKind::Error, 4, number)));
+    for output in outputs.iter_mut().skip(2).step_by(2) {
+        let object = output.key.chars().rev().collect();
+        output.held = Held::Slice { object, offset: u64::MAX, encoding: Some("e".repeat(64)) };
+    }
     let receipt = largest(outputs);
     let item = encode(&receipt);
     assert!(size(&item) < 16 << 10, "{}", size(&item));

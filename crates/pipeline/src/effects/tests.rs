@@ -8,8 +8,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::{
-    BatchLimits, BatchShard, Checksum, Chunk, Commit, CommitShard, Holding, LeaseKey, Millis, Mode, OutputKind, Record,
-    RejectedRecord, SequenceNumber, Staged, Taken, conformance,
+    BatchLimits, BatchShard, Checksum, Chunk, Commit, CommitShard, Held, Holding, LeaseKey, Millis, Mode, OutputKind,
+    Record, RejectedRecord, SequenceNumber, Staged, Taken, conformance,
 };
 
 use super::*;
@@ -29,8 +29,7 @@ fn output(kind: OutputKind, records: u64) -> Output {
         kind,
         bucket: "lake".to_owned(),
         key: String::new(),
-        upload_id: String::new(),
-        parts: Vec::new(),
+        held: Held::Upload { id: String::new(), parts: Vec::new() },
         size: 0,
         checksum: Checksum::Crc32(String::new()),
         records,

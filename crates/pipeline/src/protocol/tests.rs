@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use standpipe_flow::{
-    Checksum, Commit, CommitId, DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Output,
-    OutputKind, Pending, PendingMode, Position, Range, Receipt, ReceiptState, Staged, Tenure, WorkerId,
+    Checksum, Commit, CommitId, DestinationId, DestinationPosition, Fence, Generation, Held, LeaseKey, LeaseRow,
+    Output, OutputKind, Pending, PendingMode, Position, Range, Receipt, ReceiptState, Staged, Tenure, WorkerId,
 };
 
 use super::event::StagedBatch;
@@ -61,8 +61,7 @@ fn output(name: &str) -> Output {
         kind: OutputKind::Data,
         bucket: "bucket".into(),
         key: name.into(),
-        upload_id: format!("upload-of-{name}"),
-        parts: Vec::new(),
+        held: Held::Upload { id: format!("upload-of-{name}"), parts: Vec::new() },
         size: 10,
         checksum: Checksum::Crc32(String::new()),
         records: 1,

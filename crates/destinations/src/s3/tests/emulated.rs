@@ -115,7 +115,7 @@ async fn an_object_is_its_records_under_a_name_of_firehoses_form() {
     let receipt = committed(&s3, 1, &batch_of([Bytes::from_static(b"{}"), Bytes::from_static(b"{\"a\":1}")])).await;
     let output = &receipt.outputs[0];
     assert_eq!(output.key, format!("in/2026/09/21/orders-1-2026-09-21-14-13-20-{}.gz", cid(1)));
-    assert_eq!((output.records, output.parts.len()), (2, 1));
+    assert_eq!((output.records, upload_of(&output.held).1.len()), (2, 1));
     assert_eq!(receipt.created_at, Some(Millis(1_790_000_000_000)), "the store's own time");
     assert_eq!(s3.publish(&receipt).await.expect("published"), Published::All);
     let objects = world.emulator.objects("lake");
@@ -147,8 +147,8 @@ async fn a_large_batch_goes_up_in_parts_and_in_order() {
     let receipt = committed(&s3, 1, &batch_of(records.clone())).await;
     let output = &receipt.outputs[0];
     assert_eq!((output.size, output.records), (whole.len() as u64, records.len() as u64));
-    assert_eq!(output.parts.len(), whole.len().div_ceil(PART_BYTES));
-    assert_eq!(output.parts.iter().map(|part| part.number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(upload_of(&output.held).1.len(), whole.len().div_ceil(PART_BYTES));
+    assert_eq!(upload_of(&output.held).1.iter().map(|part| part.number).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(output.checksum, Checksum::Crc64Nvme(Sum::Crc64Nvme.header(&Sum::Crc64Nvme.of(&whole))));
     assert_eq!(world.open(), 1, "invisible until it is published");
     assert_eq!(s3.publish(&receipt).await.expect("published"), Published::All);
@@ -162,7 +162,7 @@ async fn a_large_batch_goes_up_with_the_older_sum() {
     let s3 = world.s3();
     s3.crc32.store(true, Ordering::Relaxed);
     let receipt = committed(&s3, 1, &batch_of((0..9).map(|_| Bytes::from(vec![b'x'; 1 << 20])))).await;
-    assert_eq!(receipt.outputs[0].parts.len(), 2);
+    assert_eq!(upload_of(&receipt.outputs[0].held).1.len(), 2);
     for _ in 0..2 {
         assert_eq!(s3.publish(&receipt).await.expect("published"), Published::All);
     }
@@ -176,7 +176,7 @@ async fn a_large_error_object_goes_up_in_parts() {
     let body: Vec<u8> = (0..PART_BYTES + 9).map(|i| (i % 253) as u8).collect();
     let (output, created_at) = s3.stage_extra(cid(1), &error_object(3, body.clone())).await.expect("staged");
     assert_eq!(output.key, format!("bad/processing-failed/orders-1-2026-09-21-14-13-20-{}-3", cid(1)));
-    assert_eq!((output.kind, output.parts.len(), created_at.is_some()), (OutputKind::Error, 2, true));
+    assert_eq!((output.kind, upload_of(&output.held).1.len(), created_at.is_some()), (OutputKind::Error, 2, true));
     let staged = Staged { outputs: vec![output.clone()], created_at, ..Staged::default() };
     s3.publish(&receipt(cid(1), &conformance::batch(0), staged)).await.expect("published");
     assert_eq!(world.object(&output).expect("visible"), body);
@@ -362,10 +362,10 @@ async fn open_uploads_are_listed_page_by_page_and_only_those_of_our_form() {
     let mut expected = Vec::new();
     for number in 1..=1003 {
         let (output, _) = s3.stage_extra(cid(number), &error_object(1, "{}\n")).await.expect("staged");
-        expected.push((output.key, output.upload_id));
+        expected.push((output.key, upload_of(&output.held).0));
     }
     let staged = s3.stage(cid(2000), &conformance::batch(1)).await.expect("staged");
-    expected.extend(staged.outputs.into_iter().map(|output| (output.key, output.upload_id)));
+    expected.extend(staged.outputs.into_iter().map(|output| (output.key, upload_of(&output.held).0)));
     for foreign in ["in/foreign", "elsewhere/foreign"] {
         s3.bucket.client.create_multipart_upload().bucket("lake").key(foreign).send().await.expect("opened");
     }

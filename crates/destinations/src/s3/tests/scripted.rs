@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use standpipe_flow::conformance::receipt;
-use standpipe_flow::{Checksum, OutputKind, Part};
+use standpipe_flow::{Checksum, Held, OutputKind, Part};
 
 use super::*;
 
@@ -116,8 +116,7 @@ fn committed(created_at: u64) -> Receipt {
         kind: OutputKind::Data,
         bucket: "lake".to_owned(),
         key: "in/k".to_owned(),
-        upload_id: "u-1".to_owned(),
-        parts: vec![Part { number: 1, etag: "\"p\"".to_owned() }],
+        held: Held::Upload { id: "u-1".to_owned(), parts: vec![Part { number: 1, etag: "\"p\"".to_owned() }] },
         size: 12,
         checksum: Checksum::Crc64Nvme("AAAAAAAAAAA=".to_owned()),
         records: 1,
@@ -308,7 +307,8 @@ async fn the_sums_of_parts_are_named_to_a_server_that_asks_for_them() {
     let mut receipt = committed(DATE_MILLIS);
     assert_eq!(s3.publish(&receipt).await.expect("published"), Published::All);
     assert_eq!(script.arrived().len(), 1, "the sum of the only part is that of the whole");
-    receipt.outputs[0].parts.push(Part { number: 2, etag: "\"q\"".to_owned() });
+    let Held::Upload { parts, .. } = &mut receipt.outputs[0].held else { panic!("an upload") };
+    parts.push(Part { number: 2, etag: "\"q\"".to_owned() });
     assert_eq!(s3.publish(&receipt).await.expect("published"), Published::All);
     assert_eq!(script.arrived().len(), 4, "refused, listed, completed");
     assert!(script.arrived()[3].body.contains("<ChecksumCRC64NVME>s2</ChecksumCRC64NVME>"));
