@@ -232,7 +232,12 @@ fn one_tree_of_each_heavy_library_and_none_of_the_unwanted() {
 
 #[test]
 fn each_service_crate_is_named_by_one_of_ours() {
-    let owners = [("aws-sdk-kinesis", "source"), ("aws-sdk-dynamodb", "lease"), ("aws-sdk-s3", "destinations")];
+    let owners = [
+        ("aws-sdk-kinesis", "source"),
+        ("aws-sdk-dynamodb", "lease"),
+        ("aws-sdk-s3", "destinations"),
+        ("aws-sdk-redshiftdata", "destinations"),
+    ];
     let mut found = Vec::new();
     for (path, text) in files("Cargo.toml").into_iter().filter(|(path, _)| path.starts_with("crates/")) {
         // The emulator's own conformance tests speak to it by all three.

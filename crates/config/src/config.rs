@@ -9,6 +9,7 @@ use std::time::Duration;
 use standpipe_flow::DestinationId;
 
 use crate::errors::ConfigErrors;
+pub use crate::file::redshift::StagingCompression;
 pub use crate::file::s3::{
     Compression, LostObject, OrcCompression, ParquetCompression, ParquetTimestamps, ParquetVersion, RecordDelimiter,
 };
@@ -49,6 +50,8 @@ pub struct Aws {
     pub lambda_endpoint: Option<String>,
     /// Endpoint of Glue, without a slash at its end.
     pub glue_endpoint: Option<String>,
+    /// Endpoint of Redshift's Data API, without a slash at its end.
+    pub redshift_data_endpoint: Option<String>,
 }
 
 /// This process.
@@ -227,6 +230,8 @@ pub struct Lambda {
 pub enum Destination {
     /// Objects in an S3 bucket.
     S3(Box<S3>),
+    /// Rows in a table of Redshift.
+    Redshift(Box<Redshift>),
 }
 
 impl Destination {
@@ -235,6 +240,7 @@ impl Destination {
     pub fn id(&self) -> &DestinationId {
         match self {
             Self::S3(s3) => &s3.id,
+            Self::Redshift(redshift) => &redshift.id,
         }
     }
 
@@ -243,7 +249,66 @@ impl Destination {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::S3(_) => "s3",
+            Self::Redshift(_) => "redshift",
         }
+    }
+
+    /// The age of the oldest record that makes a commit.
+    #[must_use]
+    pub fn buffer_interval(&self) -> Duration {
+        match self {
+            Self::S3(s3) => s3.buffer_interval,
+            Self::Redshift(redshift) => redshift.buffer_interval,
+        }
+    }
+
+    /// The jq program that says which records it gets.
+    #[must_use]
+    pub fn when(&self) -> Option<&str> {
+        match self {
+            Self::S3(s3) => s3.when.as_deref(),
+            Self::Redshift(redshift) => redshift.when.as_deref(),
+        }
+    }
+
+    /// How its records are parted.
+    #[must_use]
+    pub fn partitions(&self) -> Option<&Partitions> {
+        match self {
+            Self::S3(s3) => s3.partitions.as_ref(),
+            Self::Redshift(_) => None,
+        }
+    }
+
+    /// Where its records are kept as they were read.
+    #[must_use]
+    pub fn backup(&self) -> Option<&Backup> {
+        match self {
+            Self::S3(s3) => s3.backup.as_ref(),
+            Self::Redshift(redshift) => redshift.backup.as_ref(),
+        }
+    }
+
+    /// The columns of what it writes, if that has columns.
+    #[must_use]
+    pub fn table(&self) -> Option<&Table> {
+        match self {
+            Self::S3(s3) => s3.format.table(),
+            Self::Redshift(redshift) => match &redshift.format {
+                RedshiftFormat::Parquet(parquet) => Some(&parquet.table),
+                RedshiftFormat::JsonLines | RedshiftFormat::Csv => None,
+            },
+        }
+    }
+
+    /// The buckets that it writes to; the first is its own.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<&str> {
+        let own = match self {
+            Self::S3(s3) => &s3.bucket,
+            Self::Redshift(redshift) => &redshift.staging.bucket,
+        };
+        std::iter::once(own.as_str()).chain(self.backup().map(|backup| backup.bucket.as_str())).collect()
     }
 }
 
@@ -284,6 +349,102 @@ pub struct S3 {
     pub bucket_owner: Option<String>,
     /// Where records are kept as they were read; `None` for nowhere.
     pub backup: Option<Backup>,
+}
+
+/// Rows in a table of Redshift.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Redshift {
+    /// The id, `redshift` by default.
+    pub id: DestinationId,
+    /// Which warehouse.
+    pub target: RedshiftTarget,
+    /// The database.
+    pub database: String,
+    /// As whom statements run.
+    pub auth: RedshiftAuth,
+    /// Where objects lie between this process and COPY.
+    pub staging: Staging,
+    /// What COPY is told.
+    pub copy: Copy,
+    /// What a staged object holds.
+    pub format: RedshiftFormat,
+    /// The beginning of the keys of error objects, in the staging bucket.
+    pub error_prefix: Template,
+    /// Bytes of records before compression that make one load.
+    pub buffer_bytes: u64,
+    /// The age of the oldest record that makes a load; zero for no waiting.
+    pub buffer_interval: Duration,
+    /// How long one load may be refused before it is given up.
+    pub retry: Duration,
+    /// A jq program that says which records this destination gets; `None` for all. It has been compiled once.
+    pub when: Option<String>,
+    /// Where records are kept as they were read; `None` for nowhere.
+    pub backup: Option<Backup>,
+}
+
+/// Which warehouse of Redshift.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedshiftTarget {
+    /// A workgroup of Redshift Serverless.
+    Workgroup(String),
+    /// A provisioned cluster.
+    Cluster(String),
+}
+
+/// As whom statements run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedshiftAuth {
+    /// The database user of this process's IAM identity.
+    Identity,
+    /// The user in a secret of this name or ARN, which Redshift reads by itself.
+    Secret(String),
+    /// This database user of a cluster, by temporary credentials.
+    User(String),
+}
+
+/// Where objects lie between this process and COPY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staging {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The beginning of keys: no expression, no quote, no backslash.
+    pub prefix: String,
+    /// The compression of objects of lines.
+    pub compression: StagingCompression,
+    /// The bucket's region, where it is not that of the table.
+    pub region: Option<String>,
+    /// The KMS key of the objects; `None` for what the bucket says.
+    pub kms_key: Option<String>,
+    /// The account that must own the bucket.
+    pub bucket_owner: Option<String>,
+}
+
+/// What COPY is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// The table's schema: a name, not yet quoted.
+    pub schema: String,
+    /// The table: a name, not yet quoted.
+    pub table: String,
+    /// The columns that are loaded, not yet quoted; empty for all.
+    pub columns: Vec<String>,
+    /// The role that reads the bucket, or several with commas; `None` for the warehouse's default.
+    pub role: Option<String>,
+    /// Format, compression and further options, as SQL that has been checked.
+    pub options: String,
+    /// Rows of one load that COPY may refuse before it fails as a whole.
+    pub errors_max: u32,
+}
+
+/// What a staged object of Redshift holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RedshiftFormat {
+    /// JSON objects.
+    JsonLines,
+    /// Lines of values.
+    Csv,
+    /// A table as a Parquet file.
+    Parquet(Box<Parquet>),
 }
 
 /// How records are parted.
@@ -331,7 +492,17 @@ impl Format {
     /// Whether it has columns.
     #[must_use]
     pub fn is_table(&self) -> bool {
-        matches!(self, Self::Parquet(_) | Self::Orc(_))
+        self.table().is_some()
+    }
+
+    /// Its columns.
+    #[must_use]
+    pub fn table(&self) -> Option<&Table> {
+        match self {
+            Self::Parquet(parquet) => Some(&parquet.table),
+            Self::Orc(orc) => Some(&orc.table),
+            Self::Raw | Self::JsonLines => None,
+        }
     }
 }
 
@@ -385,6 +556,11 @@ pub enum TableColumns {
     Written(String),
     /// A table of the Glue Data Catalog.
     Glue(Glue),
+    /// Inferred from the first batch of any worker, then frozen for all.
+    Inferred {
+        /// Records of it that are looked at.
+        sample: usize,
+    },
 }
 
 /// A table of the Glue Data Catalog.

@@ -17,9 +17,11 @@ use crate::text::{
     StartText, StreamText, TableText, WorkerIdText,
 };
 
+pub(crate) mod redshift;
 pub(crate) mod s3;
 pub(crate) mod transforms;
 
+use redshift::RedshiftFile;
 use s3::S3File;
 use transforms::TransformFile;
 
@@ -75,6 +77,8 @@ pub(crate) struct EndpointsFile {
     pub(crate) lambda: Option<Located<EndpointText>>,
     /// Glue.
     pub(crate) glue: Option<Located<EndpointText>>,
+    /// The Data API of Redshift.
+    pub(crate) redshift_data: Option<Located<EndpointText>>,
 }
 
 /// This process.
@@ -351,6 +355,8 @@ pub enum OutOfRange {
 pub(crate) enum DestinationFile {
     /// Objects in an S3 bucket, every record exactly once.
     S3(Box<S3File>),
+    /// Rows in a table of Amazon Redshift, every record exactly once.
+    Redshift(Box<RedshiftFile>),
 }
 
 /// A mapping from names that the user chooses, in the order of the file, with the places of the names.

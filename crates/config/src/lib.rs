@@ -8,6 +8,7 @@
 
 pub mod checks;
 pub mod config;
+mod copy_options;
 mod decode;
 mod errors;
 mod file;
@@ -18,6 +19,7 @@ mod names;
 mod nearest;
 mod not_built;
 mod resolve;
+mod resolve_redshift;
 mod resolve_s3;
 mod resolve_table;
 mod resolve_transforms;
@@ -25,6 +27,7 @@ pub mod schema;
 pub mod secrets;
 mod shape;
 mod source;
+mod sql_names;
 pub mod template;
 mod text;
 mod tree;

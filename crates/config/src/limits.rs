@@ -56,6 +56,12 @@ pub const SHUTDOWN_GRACE: Bounds<Duration> = Bounds {
     why: "the platform ends the process after its own grace: Kubernetes 30 s, ECS 30 to 120 s unless told otherwise",
 };
 
+/// `redshift.retry.for`. Firehose takes 0 to 7200 s. The ledger of loads keeps 90 days.
+pub const RETRY: Bounds<Duration> = Bounds {
+    least: Duration::ZERO,
+    most: Duration::from_secs(30 * 24 * 3600),
+    why: "what waits so long holds up everything behind it in its shards",
+};
 /// `lambda.buffer.size`. Firehose takes 0.2 to 3 MB: Lambda takes 6 MB, and base64 adds a third.
 pub const LAMBDA_BUFFER_BYTES: Bounds<u64> =
     Bounds { least: 64 << 10, most: 3 * MIB, why: "Lambda takes 6 MB, and base64 adds a third" };
@@ -85,6 +91,8 @@ pub const BUFFER_INTERVAL_DEFAULT: Duration = Duration::from_secs(300);
 pub const BUFFER_BYTES_DEFAULT: u64 = 5 * MIB;
 /// `buffer.size` of tables and of partitions: Firehose's, with conversion or dynamic partitioning.
 pub const BUFFER_BYTES_LARGE_DEFAULT: u64 = 128 * MIB;
+/// `redshift.retry.for`: Firehose's.
+pub const RETRY_DEFAULT: Duration = Duration::from_secs(3600);
 /// `lambda.retries`: Firehose's `NumberOfRetries`.
 pub const LAMBDA_RETRIES_DEFAULT: u32 = 3;
 /// `lambda.buffer.size`: Firehose's.
@@ -127,6 +135,10 @@ pub const RETIRED_MAX: usize = 32;
 pub const DESTINATIONS_MAX: usize = 16;
 /// `split.json.max`. Ours: the smallest documents of the largest record.
 pub const PIECES_MAX: usize = 5_000_000;
+/// `schema.infer.sample`. Ours: a field that not one of these records has is a rare one.
+pub const SAMPLE_DEFAULT: usize = 10_000;
+/// `schema.infer.sample`. Ours: of so many, more tell nothing more, and each is read twice.
+pub const SAMPLE_MAX: usize = 1_000_000;
 /// `orc.row_index_stride`: Firehose's least.
 pub const STRIDE_MIN: usize = 1_000;
 /// `orc.row_index_stride`. Ours: an entry of more rows skips nothing.
@@ -135,6 +147,10 @@ pub const STRIDE_MAX: usize = 100_000_000;
 pub const STRIDE_DEFAULT: usize = 10_000;
 /// `orc.dictionary_threshold`: Firehose's 0.8.
 pub const DICTIONARY_THRESHOLD_DEFAULT: u8 = 80;
+/// `copy.columns`: the columns of a table of Redshift.
+pub const TABLE_COLUMNS_MAX: usize = 1_600;
+/// `copy.role`. Redshift chains ten roles.
+pub const ROLES_CHARS_MAX: usize = 2_048;
 /// Keys of `partition_by`: Firehose's.
 pub const PARTITION_KEYS_MAX: usize = 50;
 /// `partitions.max_active`. Ours: each costs an object a batch.

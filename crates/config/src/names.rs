@@ -158,6 +158,11 @@ pub(crate) fn pieces(text: &str) -> Result<usize, NameError> {
     count(text, limits::PIECES_MAX)
 }
 
+/// Records that columns are inferred from.
+pub(crate) fn sample(text: &str) -> Result<usize, NameError> {
+    count(text, limits::SAMPLE_MAX)
+}
+
 /// Rows of an entry of an ORC index: Firehose's least.
 pub(crate) fn stride(text: &str) -> Result<usize, NameError> {
     match text.parse::<usize>() {
@@ -289,6 +294,19 @@ pub(crate) fn kms_key(text: &str) -> Result<String, NameError> {
         || text.starts_with("arn:") && text.contains(":kms:")
         || id(text) && text.contains('-') && text.bytes().any(|c| c.is_ascii_digit());
     if good { Ok(text.to_owned()) } else { refuse("neither an alias, an id nor an ARN", "for example `alias/lake`") }
+}
+
+/// Roles for COPY: an ARN, several with commas (chained), or `default`.
+pub(crate) fn roles(text: &str) -> Result<String, NameError> {
+    let good = |arn: &str| {
+        let inner = |c: u8| c.is_ascii_alphanumeric() || b"-_+=,.@:/".contains(&c);
+        arn.starts_with("arn:") && arn.contains(":iam:") && arn.contains(":role/") && arn.bytes().all(inner)
+    };
+    if text == "default" || text.split(',').all(good) {
+        at_most(text, limits::ROLES_CHARS_MAX)?;
+        return Ok(text.to_owned());
+    }
+    refuse("a role has an ARN", "for example `arn:aws:iam::111122223333:role/redshift-copy`")
 }
 
 /// Letters, digits, `_`, `.` and `-`.

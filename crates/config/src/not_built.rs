@@ -7,19 +7,15 @@
 /// Where (`*` is a name that the user chose, `[]` an element of a list), and the keys or words there.
 const TABLE: &[(&str, &[&str])] = &[
     ("aws", &["role_arn", "external_id"]),
-    ("aws.endpoints", &["redshift_data"]),
     ("http", &["admin"]),
     ("telemetry", &["cloudwatch_emf"]),
     ("pipelines.*.source", &["kafka"]),
     ("pipelines.*.source.kinesis", &["role_arn", "external_id"]),
-    ("pipelines.*.destinations[]", &["redshift", "opensearch", "splunk", "http", "snowflake", "iceberg"]),
+    ("pipelines.*.destinations[]", &["opensearch", "splunk", "http", "snowflake", "iceberg"]),
     ("pipelines.*.destinations[].s3", &["role_arn", "external_id"]),
-    ("pipelines.*.destinations[].s3.schema", &["infer"]),
+    ("pipelines.*.destinations[].redshift", &["role_arn", "external_id"]),
     ("pipelines.*.destinations[].s3.partitions.publish", &["put"]),
 ];
-
-/// Keys that are not built and stand in the place of one that is, which is then not asked for.
-pub(crate) const REPLACES: &[(&str, &str)] = &[("infer", "columns")];
 
 /// Words that people bring along, and what they are here. Each is a key or word nowhere in a config.
 const WORDS: &[(&str, &str)] = &[

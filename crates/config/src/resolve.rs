@@ -137,8 +137,17 @@ impl Resolver<'_> {
         let s3_endpoint = endpoint("s3", endpoints.s3);
         let lambda_endpoint = endpoint("lambda", endpoints.lambda);
         let glue_endpoint = endpoint("glue", endpoints.glue);
+        let redshift_data_endpoint = endpoint("redshift_data", endpoints.redshift_data);
         let region = file.region.and_then(|text| self.text("aws.region", &text, "a region", names::region));
-        Aws { region, kinesis_endpoint, dynamodb_endpoint, s3_endpoint, lambda_endpoint, glue_endpoint }
+        Aws {
+            region,
+            kinesis_endpoint,
+            dynamodb_endpoint,
+            s3_endpoint,
+            lambda_endpoint,
+            glue_endpoint,
+            redshift_data_endpoint,
+        }
     }
 
     fn worker(&mut self, file: Option<WorkerFile>) -> Worker {

@@ -42,16 +42,26 @@ impl Resolver<'_> {
         let mut ids: BTreeMap<DestinationId, At> = BTreeMap::new();
         let mut destinations = Vec::new();
         for (i, file) in files.value.into_iter().enumerate() {
-            let DestinationFile::S3(s3) = file.value;
-            let path = format!("{path}[{i}].s3");
-            let at = s3.id.as_ref().map_or(file.at, |id| id.at);
-            let s3 = self.s3(&path, *s3, file.at, asks_lambda);
-            if let Some(first) = ids.insert(s3.id.clone(), at) {
+            let (id_at, destination) = match file.value {
+                DestinationFile::S3(s3) => {
+                    let id_at = s3.id.as_ref().map(|id| id.at);
+                    let s3 = self.s3(&format!("{path}[{i}].s3"), *s3, file.at, asks_lambda);
+                    (id_at, Destination::S3(Box::new(s3)))
+                }
+                DestinationFile::Redshift(redshift) => {
+                    let id_at = redshift.id.as_ref().map(|id| id.at);
+                    let redshift = self.redshift(&format!("{path}[{i}].redshift"), *redshift, file.at);
+                    (id_at, Destination::Redshift(Box::new(redshift)))
+                }
+            };
+            let path = format!("{path}[{i}].{}", destination.kind());
+            let at = id_at.unwrap_or(file.at);
+            if let Some(first) = ids.insert(destination.id().clone(), at) {
                 let finding = Finding::new(at, &format!("{path}.id"), "two destinations of a pipeline share an id");
                 let hint = "an id names the destination's position: each needs its own, as in `id: lake`".to_owned();
                 self.findings.push(finding.label("the second one").also(first, "the first one").hint(hint));
             }
-            destinations.push(Destination::S3(Box::new(s3)));
+            destinations.push(destination);
         }
         destinations
     }
@@ -185,7 +195,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn backup(&mut self, path: &str, Located { value: file, at, .. }: Located<BackupFile>) -> Option<Backup> {
+    pub(crate) fn backup(&mut self, path: &str, Located { value: file, at, .. }: Located<BackupFile>) -> Option<Backup> {
         if file.mode.unwrap_or_default() != BackupMode::All {
             return None;
         }
@@ -215,11 +225,11 @@ impl Resolver<'_> {
         })
     }
 
-    fn kms_key(&mut self, path: &str, file: Option<EncryptionFile>) -> Option<String> {
+    pub(crate) fn kms_key(&mut self, path: &str, file: Option<EncryptionFile>) -> Option<String> {
         file.and_then(|file| self.text(&format!("{path}.encryption.kms"), &file.kms, "a KMS key", names::kms_key))
     }
 
-    fn bucket_owner(&mut self, path: &str, text: Option<Located<AccountText>>) -> Option<String> {
+    pub(crate) fn bucket_owner(&mut self, path: &str, text: Option<Located<AccountText>>) -> Option<String> {
         text.and_then(|text| self.text(&format!("{path}.bucket_owner"), &text, "an account", names::account))
     }
 

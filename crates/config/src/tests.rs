@@ -20,7 +20,7 @@ fn good(text: &str) -> Config {
 }
 
 fn s3(config: &Config) -> &S3 {
-    let Destination::S3(s3) = &config.pipelines[0].destinations[0];
+    let Destination::S3(s3) = &config.pipelines[0].destinations[0] else { panic!("not s3") };
     s3
 }
 
@@ -134,7 +134,7 @@ fn the_published_schema_is_the_present_one() {
 fn everything_that_the_schema_has_is_read() {
     let everything = "
 version: 1
-aws: { region: eu-west-1, endpoints: { kinesis: http://k, dynamodb: http://d, s3: http://s, lambda: http://l, glue: http://g } }
+aws: { region: eu-west-1, endpoints: { kinesis: http://k, dynamodb: http://d, s3: http://s, lambda: http://l, glue: http://g, redshift_data: http://r } }
 worker: { id: a-1, memory: 1GiB, shutdown_grace: 10s }
 http: { listen: 127.0.0.1:9464 }
 telemetry: { logs: json }
@@ -192,12 +192,47 @@ pipelines:
           deserializer: { hive: { timestamp_formats: [millis, yyyy-MM-dd] } }
           allow_unconfined_prefix: true
       - s3: { id: third, bucket: bucket, format: parquet, schema: { file: ../../docs/examples/orders.avsc } }
+      - s3: { id: fourth, bucket: bucket, format: parquet, schema: { infer: { sample: 7 } } }
+      - redshift:
+          id: dw
+          cluster: prod
+          database: dev
+          auth: { iam: { db_user: loader } }
+          staging: { bucket: staging, prefix: rs/, compression: zstd, region: eu-west-2, encryption: { kms: alias/key }, bucket_owner: 111122223333 }
+          copy: { table: Sales.Orders, columns: [Id, '\"Total\"'], role: default, options: MAXERROR 3 }
+          format: csv
+          buffer: { size: 1MiB, interval: 0s }
+          retry: { for: 0s }
+          when: .ok
+          error_prefix: bad/
+          backup: { bucket: raw-bucket }
+      - redshift:
+          id: dw2
+          workgroup: analytics
+          database: dev
+          auth: { secretsmanager: name }
+          staging: { bucket: staging }
+          copy: { table: orders }
+          format: { parquet: {} }
+          schema: { columns: id bigint }
+          deserializer: openx
 ";
     let config = good(everything);
+    let Destination::S3(fourth) = &config.pipelines[1].destinations[3] else { panic!("not s3") };
+    let Format::Parquet(parquet) = &fourth.format else { panic!("not parquet") };
+    assert_eq!(parquet.table.columns, TableColumns::Inferred { sample: 7 });
     assert_eq!((config.http.map(|a| a.port()), config.logs), (Some(9464), Logs::Json));
     assert_eq!(config.pipelines[0].lease.leases_max, Some(8));
     assert_eq!(s3(&config).extension, ".bin");
     assert_eq!(s3(&config).error_prefix.literal_start(), "bad/");
+    let Destination::Redshift(redshift) = &config.pipelines[1].destinations[4] else { panic!("not redshift") };
+    assert_eq!((redshift.copy.schema.as_str(), redshift.copy.table.as_str()), ("sales", "orders"));
+    assert_eq!((redshift.copy.options.as_str(), redshift.copy.errors_max), ("CSV ZSTD MAXERROR 3", 3));
+    assert_eq!(redshift.copy.columns, ["id", "Total"]);
+    assert_eq!((redshift.retry, redshift.error_prefix.literal_start()), (Duration::ZERO, "bad/"));
+    let Destination::Redshift(redshift) = &config.pipelines[1].destinations[5] else { panic!("not redshift") };
+    assert_eq!((redshift.copy.options.as_str(), redshift.retry), ("FORMAT AS PARQUET", Duration::from_secs(3600)));
+    assert_eq!((redshift.copy.schema.as_str(), redshift.error_prefix.literal_start()), ("public", "errors/"));
     let mut keys = Vec::new();
     keys_of(&crate::schema::schema(), &mut keys);
     for key in keys {
@@ -315,7 +350,7 @@ pipelines:
 ";
     let config = good(text);
     assert_eq!(config.pipelines.len(), 4);
-    let Destination::S3(merged) = &config.pipelines[3].destinations[0];
+    let Destination::S3(merged) = &config.pipelines[3].destinations[0] else { panic!("not s3") };
     assert_eq!((merged.buffer_bytes, merged.buffer_interval), (2 << 20, Duration::from_secs(120)));
     let errors =
         read(&text.replace("start: latest } }\n    destinations: &to", "start: lates } }\n    destinations: &to"))

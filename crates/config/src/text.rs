@@ -169,6 +169,18 @@ text!(
     ZoneText, "time zone", "string", r"^[a-zA-Z0-9/_+-]{1,50}$", ["Europe/Berlin"]
 );
 text!(
+    /// A table or a column, as SQL names it.
+    TableNameText, "name in SQL", "string", r#"^[a-zA-Z_"]"#, ["public.orders"]
+);
+text!(
+    /// A role's ARN, or several with commas.
+    RoleText, "role ARN", "string", r"^(default|arn:.+)$", ["arn:aws:iam::111122223333:role/redshift-copy"]
+);
+text!(
+    /// Options of COPY.
+    CopyOptionsText, "options of COPY", "string", r".*", ["JSON 'auto' TIMEFORMAT 'auto'"]
+);
+text!(
     /// An AWS account.
     AccountText, "account number", ["string", "integer"], r"^[0-9]{12}$", ["111122223333"]
 );
