@@ -1,8 +1,10 @@
-//! Lines of JSON -> a Parquet file, as a destination would write it: for readers and measurements outside this workspace
-//! (`tests/peers/formats_parquet.py`, `tests/peers/bench-parquet`).
+//! Lines -> a file, as a destination would write it: for readers and measurements outside this workspace
+//! (`tests/peers/formats`, `tests/peers/bench`).
 //!
-//!     rows SCHEMA LINES OUT [WORD...]   SCHEMA is a file in any of the languages that a config may name; the words are
-//!                                       those of `option`. Prints how many records are in the file and why others are not
+//!     rows SCHEMA LINES OUT [WORD...]   a Parquet file. SCHEMA is a file in any of the languages that a config may name;
+//!                                       the words are those of `option`. Prints how many records are in the file and why
+//!                                       others are not
+//!     rows --gzip LINES OUT             the lines, packed
 //!     rows --columns LINES              prints the columns that hold the lines
 //!
 //! Never here: what a value becomes.
@@ -10,40 +12,46 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use standpipe_convert::{
-    Columns, Compression, Deserializer, Format, Hive, ParquetCompression, ParquetOptions, ParquetTimestamps,
-    ParquetVersion, RowFormat, Sample,
+    Columns, Compression, Delimiter, Deserializer, Format, Hive, Inferring, ParquetCompression, ParquetOptions,
+    ParquetTimestamps, ParquetVersion, RowFormat,
 };
 use standpipe_flow::{LeaseKey, Millis, Record, SequenceNumber};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, schema, lines, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: rows SCHEMA LINES OUT [WORD...] | rows --columns LINES".into());
+        return Err("usage: rows SCHEMA LINES OUT [WORD...] | rows --gzip LINES OUT | rows --columns LINES".into());
     };
     let lines = BufReader::with_capacity(1 << 20, File::open(lines)?).split(b'\n');
     if schema == "--columns" {
-        let mut sample = Sample::new(u64::MAX);
-        for line in lines {
-            sample.record(&line?);
+        let mut inferring = Inferring::default();
+        for (line, number) in lines.zip(1..) {
+            inferring.line(number, &line?);
         }
-        println!("{}", sample.freeze().unwrap_or_default());
+        println!("{}", inferring.finish().columns.map(|columns| columns.to_string()).unwrap_or_default());
         return Ok(());
     }
     let [out, words @ ..] = rest else { return Err("where to?".into()) };
     let (mut options, mut deserializer) = (ParquetOptions::default(), Deserializer::default());
     words.iter().try_for_each(|word| option(word, &mut options, &mut deserializer))?;
-    let rows = RowFormat::new(Columns::from_schema(&fs::read_to_string(schema)?)?, deserializer)?;
-    let format = Format::Parquet { rows: rows.into(), options };
+    let (format, compression) = if schema == "--gzip" {
+        (Format::JsonLines { delimiter: Delimiter::Newline }, Compression::Gzip)
+    } else {
+        let rows = RowFormat::new(Columns::from_schema(&fs::read_to_string(schema)?)?, deserializer)?;
+        (Format::Parquet { rows: rows.into(), options }, Compression::None)
+    };
 
     let lease = LeaseKey::new("shardId-000000000000");
-    let mut encoder = format.encoder(Compression::None);
+    let key: Arc<str> = "key".into();
+    let mut encoder = format.encoder(compression);
     let mut out = File::create(out)?;
     let mut rejected = Vec::new();
     for line in lines {
-        rejected.extend(encoder.push(&lease, &record(line?)).err());
+        rejected.extend(encoder.push(&lease, &record(line?, &key)).err());
         while let Some(part) = encoder.take()? {
             out.write_all(&part)?;
         }
@@ -71,10 +79,10 @@ fn option(word: &str, options: &mut ParquetOptions, deserializer: &mut Deseriali
     Ok(())
 }
 
-fn record(line: Vec<u8>) -> Record {
+fn record(line: Vec<u8>, key: &Arc<str>) -> Record {
     Record {
         data: Bytes::from(line),
-        partition_key: "key".into(),
+        partition_key: key.clone(),
         sequence: SequenceNumber::from(1),
         sub: 0,
         arrival: Millis(0),

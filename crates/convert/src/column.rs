@@ -10,7 +10,6 @@
 //! struct by position, and a scalar is no struct and no map. Under Hive each of these fails the record, but a scalar in
 //! a string column.
 
-use std::mem::take;
 use std::sync::Arc;
 
 use arrow_array::types::{
@@ -168,6 +167,10 @@ impl ColumnBuilder {
             self.pad(self.len() + 1);
             return Ok(());
         }
+        if self.push_plain(json, found, reading)? {
+            self.nulls.append_non_null();
+            return Ok(());
+        }
         match &mut self.values {
             Values::List { .. } => self.push_list(json, found, reading)?,
             Values::Map { .. } => self.push_map(json, found, reading)?,
@@ -176,6 +179,29 @@ impl ColumnBuilder {
         }
         self.nulls.append_non_null();
         Ok(())
+    }
+
+    /// Appends what most values are, a text or a short whole number in a column of its own kind, which every deserializer
+    /// takes as it stands. If it is neither, nothing was read.
+    fn push_plain(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<bool, Fault> {
+        Ok(match (&mut self.values, found) {
+            (Values::Text { offsets, data }, Kind::String) => {
+                let text = json.string()?;
+                data.extend_from_slice(text.as_bytes());
+                offsets.push(data.len());
+                reading.add(text.len())?;
+                true
+            }
+            (Values::Int64(values), Kind::Number) if !matches!(self.kind, ColumnType::Timestamp) => {
+                put(values, json.short_integer()).is_some()
+            }
+            (Values::Int32(values), Kind::Number) if !matches!(self.kind, ColumnType::Date) => {
+                put(values, json.short_integer()).is_some()
+            }
+            (Values::Int16(values), Kind::Number) => put(values, json.short_integer()).is_some(),
+            (Values::Int8(values), Kind::Number) => put(values, json.short_integer()).is_some(),
+            _ => false,
+        })
     }
 
     fn push_scalar(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<(), Fault> {
@@ -309,10 +335,10 @@ impl ColumnBuilder {
             (Values::Float32(values), _) => Arc::new(primitive::<Float32Type>(values, nulls)?),
             (Values::Float64(values), _) => Arc::new(primitive::<Float64Type>(values, nulls)?),
             (Values::Text { offsets, data }, DataType::Binary) => {
-                Arc::new(BinaryArray::try_new(offsets.finish(), Buffer::from(take(data)), nulls)?)
+                Arc::new(BinaryArray::try_new(offsets.finish(), Buffer::from(take_all(data)), nulls)?)
             }
             (Values::Text { offsets, data }, _) => {
-                Arc::new(StringArray::try_new(offsets.finish(), Buffer::from(take(data)), nulls)?)
+                Arc::new(StringArray::try_new(offsets.finish(), Buffer::from(take_all(data)), nulls)?)
             }
             (Values::List { offsets, element }, DataType::List(field)) => {
                 Arc::new(ListArray::try_new(field.clone(), offsets.finish(), element.finish()?, nulls)?)
@@ -349,7 +375,13 @@ fn primitive<T: ArrowPrimitiveType>(
     values: &mut Vec<T::Native>,
     nulls: Option<NullBuffer>,
 ) -> Result<PrimitiveArray<T>, ArrowError> {
-    PrimitiveArray::try_new(ScalarBuffer::from(take(values)), nulls)
+    PrimitiveArray::try_new(ScalarBuffer::from(take_all(values)), nulls)
+}
+
+/// All values; room is left for as many: the next batch is likely to be as long.
+fn take_all<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(values.len());
+    std::mem::replace(values, room)
 }
 
 fn no_such_type(data_type: &DataType) -> ArrowError {
@@ -388,6 +420,8 @@ impl Offsets {
     }
 
     fn finish(&mut self) -> OffsetBuffer<i32> {
-        OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(&mut self.0, vec![0])))
+        let offsets = take_all(&mut self.0);
+        self.0.push(0);
+        OffsetBuffer::new(ScalarBuffer::from(offsets))
     }
 }

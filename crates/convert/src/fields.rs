@@ -13,7 +13,7 @@ use arrow_schema::{ArrowError, TimeUnit};
 use crate::column::{ColumnBuilder, Reading};
 use crate::deserialize::Keys;
 use crate::fault::Fault;
-use crate::json::Cursor;
+use crate::json::{Cursor, Key};
 use crate::schema::Column;
 
 /// The builders of the fields of one object.
@@ -26,19 +26,30 @@ pub(crate) struct FieldBuilders {
     by_key: BTreeMap<String, usize>,
     naming: Keys,
     /// What was last seen first, and after each field: records tend to name their keys in one order.
-    after: Vec<usize>,
+    after: Vec<Guess>,
 }
+
+/// The field that may come next, and how its key is written then.
+#[derive(Debug)]
+struct Guess {
+    index: usize,
+    written: String,
+}
+
+/// A longer key is looked up each time: a guess is held for every column.
+const WRITTEN_BYTES_MAX: usize = 256;
 
 impl FieldBuilders {
     pub(crate) fn new(columns: &[Column], naming: &Keys, unit: TimeUnit) -> Self {
         let keys: Vec<String> = columns.iter().map(|column| naming.wanted(&column.name)).collect();
+        let guess = |index: usize| Guess { index, written: String::new() };
         Self {
             builders: columns.iter().map(|column| ColumnBuilder::new(&column.kind, naming, unit)).collect(),
             names: columns.iter().map(|column| column.name.clone()).collect(),
             by_key: keys.iter().cloned().zip(0..).collect(),
             keys,
             naming: naming.clone(),
-            after: (0..=columns.len()).collect(),
+            after: (0..=columns.len()).map(guess).collect(),
         }
     }
 
@@ -56,10 +67,17 @@ impl FieldBuilders {
     ) -> Result<(), Fault> {
         json.enter()?;
         let mut slot = 0;
-        while let Some(key) = json.next_key()? {
-            let Some(index) = self.find(slot, &key) else {
-                json.skip()?;
-                continue;
+        loop {
+            let guess = &self.after[slot];
+            let index = if json.pass_key(&guess.written) {
+                guess.index
+            } else {
+                let Some(key) = json.next_written_key()? else { return Ok(()) };
+                let Some(index) = self.find(slot, &key) else {
+                    json.skip()?;
+                    continue;
+                };
+                index
             };
             slot = index + 1;
             if self.builders[index].len() > row {
@@ -68,7 +86,6 @@ impl FieldBuilders {
                 self.push_field(index, json, row, reading)?;
             }
         }
-        Ok(())
     }
 
     /// Appends an array as row `row`, field by field; elements beyond the last field are passed over.
@@ -103,20 +120,24 @@ impl FieldBuilders {
         builder.push(json, reading).map_err(|fault| fault.within(&self.names[index]))
     }
 
-    fn find(&mut self, slot: usize, key: &str) -> Option<usize> {
-        let guess = self.after[slot];
+    /// Which field the key names, after the one before `slot`.
+    fn find(&mut self, slot: usize, key: &Key<'_>) -> Option<usize> {
+        let guess = &mut self.after[slot];
+        let name = &*key.name;
         let same = |wanted: &String| {
-            if self.naming.ignore_case { wanted.eq_ignore_ascii_case(key) } else { wanted == key }
+            if self.naming.ignore_case { wanted.eq_ignore_ascii_case(name) } else { wanted == name }
         };
-        if self.keys.get(guess).is_some_and(same) {
-            return Some(guess);
+        if !self.keys.get(guess.index).is_some_and(same) {
+            guess.index = match self.by_key.get(name) {
+                Some(index) => *index,
+                None => *self.by_key.get(&self.naming.form(name))?,
+            };
         }
-        let index = match self.by_key.get(key) {
-            Some(index) => *index,
-            None => *self.by_key.get(&self.naming.form(key))?,
-        };
-        self.after[slot] = index;
-        Some(index)
+        guess.written.clear();
+        if key.written.len() <= WRITTEN_BYTES_MAX {
+            guess.written.push_str(key.written);
+        }
+        Some(guess.index)
     }
 
     pub(crate) fn truncate(&mut self, rows: usize) {

@@ -1,19 +1,19 @@
-//! A record's bytes -> JSON documents -> a walk over each.
+//! A record's bytes -> a walk over its JSON documents.
 //!
-//! serde_json says what is JSON ([`documents`] lets it read every byte, without building a value); a [`Cursor`] then
-//! walks the text that was found good. Two passes, because the walk needs what a visitor does not give: the text of a
-//! number (a double that `f64` parsing rounds rightly, a decimal without loss, `1.10` in a string column) and of a
-//! whole value (an object in a string column).
+//! A [`Cursor`] reads JSON (RFC 8259) as it goes: what it has passed over was good, so that a document is read once. It
+//! gives what a visitor of serde_json does not: the text of a number (a double that `f64` parsing rounds rightly, a
+//! decimal without loss, `1.10` in a string column) and of a whole value (an object in a string column).
+//! [`documents`] is the second opinion: it takes the same texts, is slower, and says where a bad one breaks.
 //!
 //! A record may hold several documents, with or without white space between them, as Firehose allows.
 //! Never panics, whatever the bytes: on text that is not JSON the walk ends in an error.
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
 use serde_json::value::RawValue;
 
 use crate::fault::Fault;
+use crate::json_scan;
 
 /// Levels of arrays and objects that a document may have: what serde_json's own recursion limit of 128 accepts.
 pub(crate) const DEPTH_MAX: usize = 127;
@@ -43,27 +43,45 @@ pub(crate) enum Kind {
     Null,
 }
 
-/// A place in the text of a document.
+/// A key of an object.
+#[derive(Debug)]
+pub(crate) struct Key<'a> {
+    /// The name, with its escapes resolved.
+    pub(crate) name: Cow<'a, str>,
+    /// How it stands in the text, from behind the comma or the bracket before it to its colon; empty where another one
+    /// would not be written like it.
+    pub(crate) written: &'a str,
+}
+
+/// A place in the text of a record.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// Whether an object or array was just entered: what comes next has no comma before it.
+    entered: bool,
 }
 
 impl<'a> Cursor<'a> {
-    /// At the start of a text that is JSON.
+    /// At the start of a text.
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self { text, at: 0, depth: 0, entered: false }
+    }
+
+    /// Whether anything but white space follows.
+    pub(crate) fn has_more(&mut self) -> bool {
+        self.peek();
+        self.at < self.text.len()
     }
 
     /// The kind of the next value.
     pub(crate) fn kind(&mut self) -> Result<Kind, Fault> {
         match self.peek() {
-            b'{' => Ok(Kind::Object),
-            b'[' => Ok(Kind::Array),
             b'"' => Ok(Kind::String),
             b'-' | b'0'..=b'9' => Ok(Kind::Number),
+            b'{' => Ok(Kind::Object),
+            b'[' => Ok(Kind::Array),
             b't' | b'f' => Ok(Kind::Boolean),
             b'n' => Ok(Kind::Null),
             _ => Err(broken()),
@@ -77,18 +95,50 @@ impl<'a> Cursor<'a> {
         }
         self.at += 1;
         self.depth += 1;
+        self.entered = true;
         if self.depth > DEPTH_MAX { Err(Fault::Deep) } else { Ok(()) }
+    }
+
+    /// Passes over the next key of the object that was entered if it is written like this, to the byte. The cheap way
+    /// where records name their keys in one order: no key is looked up.
+    pub(crate) fn pass_key(&mut self, written: &str) -> bool {
+        let bytes = self.text.as_bytes();
+        let start = self.at + usize::from(!self.entered);
+        let there = bytes.get(start..).is_some_and(|rest| rest.starts_with(written.as_bytes()));
+        if !there || written.is_empty() || (!self.entered && bytes[self.at] != b',') {
+            return false;
+        }
+        self.at = start + written.len();
+        self.entered = false;
+        true
     }
 
     /// The next key of the object that was entered; `None` after the last, behind which the cursor then stands.
     pub(crate) fn next_key(&mut self) -> Result<Option<Cow<'a, str>>, Fault> {
+        Ok(self.next_written_key()?.map(|key| key.name))
+    }
+
+    /// The same, with how the key is written.
+    pub(crate) fn next_written_key(&mut self) -> Result<Option<Key<'a>>, Fault> {
+        let entered = self.entered;
+        let before = self.at;
+        let Some((key, escaped)) = self.quoted_key()? else { return Ok(None) };
+        let name = unescaped(key, escaped)?;
+        if name.len() > KEY_BYTES_MAX {
+            return Err(Fault::LongKey);
+        }
+        // White space before the comma is left out: no two fields have it alike.
+        let between = &self.text[before..self.at];
+        let written = if entered { between } else { between.strip_prefix(',').unwrap_or("") };
+        Ok(Some(Key { name, written }))
+    }
+
+    /// The next key with its quotes, and whether it has escapes. The cursor is behind its colon.
+    fn quoted_key(&mut self) -> Result<Option<(&'a str, bool)>, Fault> {
         if !self.next_in(b'}')? {
             return Ok(None);
         }
-        let key = self.string()?;
-        if key.len() > KEY_BYTES_MAX {
-            return Err(Fault::LongKey);
-        }
+        let key = self.quoted()?;
         if self.peek() != b':' {
             return Err(broken());
         }
@@ -101,41 +151,54 @@ impl<'a> Cursor<'a> {
         self.next_in(b']')
     }
 
+    /// Whether another value or key follows in what was entered, at which the cursor then stands.
     fn next_in(&mut self, close: u8) -> Result<bool, Fault> {
-        match self.peek() {
-            byte if byte == close => {
-                self.at += 1;
-                self.depth = self.depth.saturating_sub(1);
-                return Ok(false);
-            }
-            b',' => self.at += 1,
-            _ => (),
+        let next = self.peek();
+        let entered = std::mem::take(&mut self.entered);
+        if next == close {
+            self.at += 1;
+            self.depth = self.depth.saturating_sub(1);
+            return Ok(false);
         }
-        // The text was found good, so a value (or a key) follows; an end means that it was not.
-        if self.peek() == 0 { Err(broken()) } else { Ok(true) }
+        match (entered, next) {
+            (true, _) => Ok(true),
+            (false, b',') => {
+                self.at += 1;
+                // No value and no key begins with a bracket that closes, so a comma before it ends in an error.
+                self.peek();
+                Ok(true)
+            }
+            (false, _) => Err(broken()),
+        }
     }
 
     /// The next value, a string, with its escapes resolved.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
         self.peek();
         let (quoted, escaped) = self.quoted()?;
-        if escaped {
-            // A lone surrogate is no text: the first pass does not look at the code points of escapes.
-            let text: String = serde_json::from_str(quoted).map_err(|error| Fault::Broken(error.to_string()))?;
-            Ok(Cow::Owned(text))
-        } else {
-            Ok(Cow::Borrowed(&quoted[1..quoted.len() - 1]))
-        }
+        unescaped(quoted, escaped)
+    }
+
+    /// The value at the cursor, if it is a whole number of up to 18 digits that is written without point and exponent,
+    /// and in range. If not, nothing was read.
+    pub(crate) fn short_integer<T: TryFrom<i64>>(&mut self) -> Option<T> {
+        let (number, length) = json_scan::short_integer(self.text.as_bytes().get(self.at..)?)?;
+        let number = T::try_from(number).ok()?;
+        self.at += length;
+        Some(number)
     }
 
     /// The text of the next value, a number, `true`, `false` or `null`.
     pub(crate) fn word(&mut self) -> Result<&'a str, Fault> {
         self.peek();
         let rest = &self.text[self.at..];
-        let end = rest.bytes().position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\n' | b'\r' | b'\t'));
-        let word = &rest[..end.unwrap_or(rest.len())];
-        self.at += word.len();
-        if word.is_empty() { Err(broken()) } else { Ok(word) }
+        let length = match rest.as_bytes() {
+            [b't', b'r', b'u', b'e', ..] | [b'n', b'u', b'l', b'l', ..] => 4,
+            [b'f', b'a', b'l', b's', b'e', ..] => 5,
+            bytes => json_scan::number(bytes).ok_or_else(broken)?,
+        };
+        self.at += length;
+        Ok(&rest[..length])
     }
 
     /// Passes over the next value, whatever it is; its text.
@@ -145,49 +208,29 @@ impl<'a> Cursor<'a> {
         match kind {
             Kind::String => drop(self.quoted()?),
             Kind::Number | Kind::Boolean | Kind::Null => drop(self.word()?),
-            Kind::Object | Kind::Array => self.skip_nested()?,
+            // Recursion ends with the limit on depth.
+            Kind::Object => {
+                self.enter()?;
+                while self.quoted_key()?.is_some() {
+                    self.skip()?;
+                }
+            }
+            Kind::Array => {
+                self.enter()?;
+                while self.next_element()? {
+                    self.skip()?;
+                }
+            }
         }
         Ok(&self.text[start..self.at])
     }
 
-    fn skip_nested(&mut self) -> Result<(), Fault> {
-        let outside = self.depth;
-        loop {
-            match self.byte() {
-                b'{' | b'[' => self.enter()?,
-                b'}' | b']' => {
-                    self.at += 1;
-                    self.depth -= 1;
-                    if self.depth == outside {
-                        return Ok(());
-                    }
-                }
-                b'"' => drop(self.quoted()?),
-                0 if self.at >= self.text.len() => return Err(broken()),
-                _ => self.at += 1,
-            }
-        }
-    }
-
     /// The string at the cursor with its quotes, and whether it has escapes.
     fn quoted(&mut self) -> Result<(&'a str, bool), Fault> {
-        let bytes = self.text.as_bytes();
-        if self.byte() != b'"' {
-            return Err(broken());
-        }
         let start = self.at;
-        let mut at = start + 1;
-        let mut escaped = false;
-        loop {
-            let found = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)).ok_or_else(broken)?;
-            at += found;
-            if bytes[at] == b'"' {
-                self.at = at + 1;
-                return Ok((&self.text[start..self.at], escaped));
-            }
-            escaped = true;
-            at += 2;
-        }
+        let (end, escaped) = json_scan::quoted(self.text.as_bytes(), start).ok_or_else(broken)?;
+        self.at = end;
+        Ok((&self.text[start..end], escaped))
     }
 
     /// The byte at the cursor; 0 at the end.
@@ -197,14 +240,27 @@ impl<'a> Cursor<'a> {
 
     /// The next byte that is no white space; 0 at the end.
     fn peek(&mut self) -> u8 {
-        while matches!(self.byte(), b' ' | b'\n' | b'\r' | b'\t') {
-            self.at += 1;
+        loop {
+            match self.byte() {
+                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                byte => return byte,
+            }
         }
-        self.byte()
     }
 }
 
-/// The text is not JSON after all. [`documents`] gives no such text.
+/// The text of a string that stands in quotes.
+fn unescaped(quoted: &str, escaped: bool) -> Result<Cow<'_, str>, Fault> {
+    if escaped {
+        // A lone surrogate is no text.
+        let text: String = serde_json::from_str(quoted).map_err(|error| Fault::Broken(error.to_string()))?;
+        Ok(Cow::Owned(text))
+    } else {
+        Ok(Cow::Borrowed(&quoted[1..quoted.len() - 1]))
+    }
+}
+
+/// The text is not JSON. Whoever wants to know where asks [`documents`].
 fn broken() -> Fault {
     Fault::Broken("the document ends too early".to_owned())
 }
@@ -273,6 +329,27 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_written_alike_is_passed_over() {
+        let mut json = Cursor::new(r#"{ "a" :1 , "b":2, "c":3,"d":4}"#);
+        json.enter().expect("enter");
+        let written = |json: &mut Cursor<'_>| json.next_written_key().expect("JSON").expect("a key").written.to_owned();
+        assert_eq!(written(&mut json), r#" "a" :"#);
+        json.skip().expect("1");
+        assert!(!json.pass_key(r#" "b":"#), "the comma is not where it was");
+        assert_eq!(written(&mut json), "");
+        json.skip().expect("2");
+        assert!(!json.pass_key(""));
+        assert!(!json.pass_key(r#" "d":"#));
+        assert!(json.pass_key(r#" "c":"#));
+        assert_eq!(json.short_integer(), Some(3i64));
+        assert_eq!(written(&mut json), r#""d":"#);
+        json.skip().expect("4");
+        assert!(!json.pass_key(r#""d":"#));
+        assert_eq!(json.next_key().expect("end"), None);
+        assert!(!json.has_more());
+    }
+
+    #[test]
     fn depth_is_limited_where_serde_json_limits_it() {
         for depth in [DEPTH_MAX, DEPTH_MAX + 1, 100_000] {
             let text = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -283,7 +360,73 @@ mod tests {
         }
     }
 
+    /// The length of the text of the first value, told by each of the two.
+    fn lengths(text: &str) -> (Option<usize>, Option<usize>) {
+        let mut theirs = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+        let theirs = theirs.next().and_then(|value| Some(value.ok()?.get().len()));
+        (Cursor::new(text).skip().ok().map(str::len), theirs)
+    }
+
+    #[test]
+    fn what_is_passed_over_is_what_serde_json_takes() {
+        for text in [
+            "{}",
+            "[]",
+            "{ }",
+            "[ ]",
+            "[,]",
+            "{,}",
+            "[1,]",
+            "{\"a\":1,}",
+            "[1 2]",
+            "{\"a\":1 \"b\":2}",
+            "[1}",
+            "{\"a\":1]",
+            "{\"a\"}",
+            "{\"a\",1}",
+            "{1:2}",
+            "[[],[]]",
+            "[[][]]",
+            "{\"a\":}",
+            "{\"a\"::1}",
+            "[tru]",
+            "[truex]",
+            "[null]",
+            "[01]",
+            "[-]",
+            "[1.]",
+            "[.1]",
+            "[1e+]",
+            "[\"\t\"]",
+            "[\"\\u12g4\"]",
+            "[\"\\ud800\"]",
+            "[1,,2]",
+            "{\"a\":1,,}",
+            "[",
+            "{",
+            "[1",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "[1,",
+            "\u{feff}[]",
+            "[\u{a0}]",
+            "[\u{c}]",
+        ] {
+            let (ours, theirs) = lengths(text);
+            assert_eq!(ours, theirs, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_text_is_passed_over_as_serde_json_does(
+            text in "[\\[{]([\\[\\]{}:,]|\"[a\\\\\"\n]{0,2}\"|\"a\":|-?[0-9.e]{1,3}|true|null|[ tx]){0,12}",
+        ) {
+            let (ours, theirs) = lengths(&text);
+            prop_assert_eq!(ours, theirs, "{}", text);
+        }
+
         #[test]
         fn the_walk_never_panics(text in "[\\[\\]{}:,\"\\\\ntfx 0-9.eé-]{0,30}|\\PC{0,30}") {
             let mut json = Cursor::new(&text);

@@ -16,6 +16,7 @@ mod fault;
 mod fields;
 mod joda;
 mod json;
+mod json_scan;
 mod json_text;
 mod lines;
 mod orc;

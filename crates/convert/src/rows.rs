@@ -64,6 +64,14 @@ pub(crate) struct Rows<T> {
     said: Arc<str>,
 }
 
+/// What was appended of the record at hand.
+#[derive(Default)]
+struct Pushed {
+    rows: usize,
+    /// About how many bytes they take.
+    bytes: usize,
+}
+
 impl<T: Table> Rows<T> {
     /// `unit` is that of the timestamps in the batches.
     pub(crate) fn new(format: &RowFormat, unit: TimeUnit, table: Result<T, EncodeError>, limits: BatchLimits) -> Self {
@@ -86,32 +94,55 @@ impl<T: Table> Rows<T> {
 
     /// Appends the rows of one record, all or none.
     fn push_record(&mut self, data: &[u8]) -> Result<(), Fault> {
-        let mut reading = Reading { rules: &self.rules, bytes: 0 };
-        let mut rows = self.rows;
-        let pushed = documents(data).and_then(|mut documents| {
-            documents.try_for_each(|document| {
-                if rows == self.rows + self.limits.rows {
-                    return Err(Fault::Documents { max: self.limits.rows });
-                }
-                reading.add(self.width)?;
-                let mut json = Cursor::new(document?);
-                match json.kind()? {
-                    Kind::Object => self.fields.push_object(&mut json, rows, &mut reading)?,
-                    found => return Err(Fault::NotAnObject(found)),
-                }
-                rows += 1;
-                Ok(())
-            })
+        let pushed = self.push_text(data).or_else(|_| {
+            self.fields.truncate(self.rows);
+            self.push_documents(data)
         });
-        let bytes = reading.bytes;
         match pushed {
-            Ok(()) => {
-                self.rows = rows;
+            Ok(Pushed { rows, bytes }) => {
+                self.rows += rows;
                 self.bytes += bytes;
+                Ok(())
             }
-            Err(_) => self.fields.truncate(self.rows),
+            Err(fault) => {
+                self.fields.truncate(self.rows);
+                Err(fault)
+            }
         }
-        pushed
+    }
+
+    /// Reads the record once. Of what this refuses, [`Self::push_documents`] says why: a fault of the text, wherever it
+    /// stands in a document, comes before one of a value.
+    fn push_text(&mut self, data: &[u8]) -> Result<Pushed, Fault> {
+        let mut json = Cursor::new(std::str::from_utf8(data).map_err(|_| Fault::NotText)?);
+        let mut pushed = Pushed::default();
+        while json.has_more() {
+            self.push_document(&mut json, &mut pushed)?;
+        }
+        if pushed.rows == 0 { Err(Fault::Empty) } else { Ok(pushed) }
+    }
+
+    /// Reads each document twice.
+    fn push_documents(&mut self, data: &[u8]) -> Result<Pushed, Fault> {
+        let mut pushed = Pushed::default();
+        for document in documents(data)? {
+            self.push_document(&mut Cursor::new(document?), &mut pushed)?;
+        }
+        Ok(pushed)
+    }
+
+    fn push_document(&mut self, json: &mut Cursor<'_>, pushed: &mut Pushed) -> Result<(), Fault> {
+        if pushed.rows == self.limits.rows {
+            return Err(Fault::Documents { max: self.limits.rows });
+        }
+        let mut reading = Reading { rules: &self.rules, bytes: pushed.bytes };
+        reading.add(self.width)?;
+        match json.kind()? {
+            Kind::Object => self.fields.push_object(json, self.rows + pushed.rows, &mut reading)?,
+            found => return Err(Fault::NotAnObject(found)),
+        }
+        *pushed = Pushed { rows: pushed.rows + 1, bytes: reading.bytes };
+        Ok(())
     }
 
     /// Hands the gathered rows to the file.
