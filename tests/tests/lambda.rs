@@ -52,7 +52,7 @@ impl Offload for Seen {
 }
 
 impl Counts for Seen {
-    fn records(&self, _: &'static str, fate: Fate, records: u64) {
+    fn records(&self, _: &str, fate: Fate, records: u64) {
         let place = [Fate::Passed, Fate::Dropped, Fate::Failed].iter().position(|of| *of == fate).expect("a fate");
         self.counted[place].fetch_add(records, Ordering::Relaxed);
     }

@@ -136,14 +136,14 @@ impl Programs {
                 let stack = depth as usize * STACK_PER_CALL + (1 << 20);
                 let thread = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, || {
                     // What a stop holds stays on its thread.
-                    with(depth).map_err(|unread| fault(&unread, &self.limits))
+                    with(depth).map_err(|unread| fault(&unread, &self.limits, data.len()))
                 });
                 match thread.map(|thread| thread.join()) {
                     Ok(Ok(ran)) => ran,
                     _ => Err(Fault::processing(LIMIT_EXCEEDED, "there is no thread for the program's depth")),
                 }
             }),
-            ran => ran.map_err(|unread| fault(&unread, &self.limits)),
+            ran => ran.map_err(|unread| fault(&unread, &self.limits, data.len())),
         }
     }
 }
@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
 }
 
 /// Why a record is rejected, without its content.
-fn fault(unread: &Unread, limits: &Limits) -> Fault {
+fn fault(unread: &Unread, limits: &Limits, record_bytes: usize) -> Fault {
     match unread {
         Unread::Syntax(what, at) => Fault::processing(NOT_JSON, format!("not JSON: {what}, at byte {at}")),
         Unread::Stop(Stop::Raised(raised)) => {
@@ -194,8 +194,8 @@ fn fault(unread: &Unread, limits: &Limits) -> Fault {
         Unread::Stop(Stop::Over(over)) => {
             let mut what = String::new();
             let _ = match over {
-                Over::Steps => write!(what, "more than {} steps", limits.steps),
-                Over::Memory => write!(what, "more than {} bytes of values", limits.memory),
+                Over::Steps => write!(what, "more than {} steps", limits.steps_of(record_bytes)),
+                Over::Memory => write!(what, "more than {} bytes of values", limits.memory_of(record_bytes)),
                 Over::Depth => write!(what, "more than {} calls within one another", limits.depth),
                 Over::Nesting => write!(what, "JSON nested deeper than {}", limits.nesting),
                 Over::Outputs => write!(what, "more than {} outputs", limits.outputs),

@@ -18,6 +18,7 @@ mod split;
 mod stage;
 #[cfg(test)]
 mod testing;
+mod texts;
 mod transforms;
 mod when;
 
@@ -32,5 +33,6 @@ pub use parse::{
 pub use route::{METADATA_EXTRACTION_FAILED, OnMissing, Route, RouteError, RouteSettings};
 pub use split::{Split, SplitBy, SplitSettings};
 pub use stage::{Fate, Fault, Made, PROCESSING_FAILED, RESULT_BYTES_MAX, Stage};
-pub use transforms::{Counts, Step, Transforms};
+pub use texts::Texts;
+pub use transforms::{Counts, Step, Transforms, numbered};
 pub use when::When;

@@ -5,6 +5,7 @@
 //! record of which more is made is rejected as a whole.
 //! Never here: what a stage does.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,9 @@ use crate::stage::{Fate, Fault, Made, RESULT_BYTES_MAX, Stage, held_bytes};
 
 /// Told what became of records; the metrics behind it are the caller's.
 pub trait Counts: Debug + Send + Sync + 'static {
-    /// So many records had this fate in a stage.
-    fn records(&self, stage: &'static str, fate: Fate, records: u64);
+    /// So many records had this fate in a stage: by its name, and from the second one of that name on its number, as in
+    /// `jq-2`.
+    fn records(&self, stage: &str, fate: Fate, records: u64);
 }
 
 /// What the records of a chunk go through.
@@ -43,18 +45,35 @@ pub struct Transforms {
 
 #[derive(Clone, Debug)]
 enum Run {
-    Each(Arc<[Arc<dyn Stage>]>),
+    Each(Arc<[Named]>),
     All(Arc<dyn Transform>),
+}
+
+/// A stage with what it is called among the others.
+#[derive(Clone, Debug)]
+struct Named {
+    stage: Arc<dyn Stage>,
+    name: Arc<str>,
+}
+
+/// The name of the nth thing of one kind.
+pub fn numbered(kind: &str, nth: usize) -> String {
+    if nth > 1 { format!("{kind}-{nth}") } else { kind.to_owned() }
 }
 
 impl Transforms {
     /// Stages in their order. `keeps_originals`: the chunk also carries its records as they were read, for a backup of all.
     pub fn new(steps: Vec<Step>, keeps_originals: bool, offload: Arc<dyn Offload>, counts: Arc<dyn Counts>) -> Self {
         let mut runs: Vec<Run> = Vec::new();
-        let mut each: Vec<Arc<dyn Stage>> = Vec::new();
+        let mut each: Vec<Named> = Vec::new();
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for step in steps {
             match step {
-                Step::Each(stage) => each.push(stage),
+                Step::Each(stage) => {
+                    let nth = kinds.entry(stage.name()).or_default();
+                    *nth += 1;
+                    each.push(Named { name: numbered(stage.name(), *nth).into(), stage });
+                }
                 Step::All(transform) => {
                     runs.extend((!each.is_empty()).then(|| Run::Each(std::mem::take(&mut each).into())));
                     runs.push(Run::All(transform));
@@ -82,7 +101,7 @@ impl Transforms {
         })
     }
 
-    async fn each(&self, stages: Arc<[Arc<dyn Stage>]>, chunk: Chunk, bytes: usize) -> (Chunk, Option<Chunk>) {
+    async fn each(&self, stages: Arc<[Named]>, chunk: Chunk, bytes: usize) -> (Chunk, Option<Chunk>) {
         let (sender, receiver) = oneshot::channel();
         let (counts, result_bytes_max) = (self.counts.clone(), self.result_bytes_max);
         self.offload.run(Box::new(move || {
@@ -146,7 +165,7 @@ impl Transform for Transforms {
 /// Runs records through the stages, one record at a time, so that little is in memory between them, until about `bytes` are
 /// made. What is left comes back.
 fn each_of(
-    stages: &[Arc<dyn Stage>],
+    stages: &[Named],
     counts: &dyn Counts,
     mut chunk: Chunk,
     (result_bytes_max, bytes): (usize, usize),
@@ -173,7 +192,7 @@ fn each_of(
     for (stage, fates) in stages.iter().zip(fates) {
         for (fate, records) in [Fate::Passed, Fate::Dropped, Fate::Failed].into_iter().zip(fates) {
             if records > 0 {
-                counts.records(stage.name(), fate, records);
+                counts.records(&stage.name, fate, records);
             }
         }
     }
@@ -194,11 +213,11 @@ struct Through<'a> {
 }
 
 /// More was made of a record than may be, in the stage of this name.
-struct TooMuch(&'static str);
+struct TooMuch(Arc<str>);
 
 impl Through<'_> {
     /// One record through all stages. If too much is made of it, nothing of that stays but the record, rejected.
-    fn whole(&mut self, stages: &[Arc<dyn Stage>], record: Record) {
+    fn whole(&mut self, stages: &[Named], record: Record) {
         let (before, passed, rejected) = (record.clone(), self.passed.len(), self.rejected.len());
         self.held = 0;
         if let Err(TooMuch(stage)) = self.rest(stages, 0, record) {
@@ -210,7 +229,7 @@ impl Through<'_> {
     }
 
     /// One record through the stages from `at` on. What it held is no longer counted when this begins.
-    fn rest(&mut self, stages: &[Arc<dyn Stage>], at: usize, record: Record) -> Result<(), TooMuch> {
+    fn rest(&mut self, stages: &[Named], at: usize, record: Record) -> Result<(), TooMuch> {
         let Some(stage) = stages.get(at) else {
             self.held += held_bytes(&record);
             self.passed.push(record);
@@ -218,14 +237,14 @@ impl Through<'_> {
         };
         let before = record.clone();
         let mut made = Made::with_room(self.held_max.saturating_sub(self.held));
-        match stage.apply(record, &mut made) {
+        match stage.stage.apply(record, &mut made) {
             Err(fault) => {
                 self.fates[at][2] += 1;
                 self.reject(&before, fault);
             }
             Ok(()) if made.is_over() => {
                 self.fates[at][2] += 1;
-                return Err(TooMuch(stage.name()));
+                return Err(TooMuch(stage.name.clone()));
             }
             Ok(()) if made.is_empty() => self.fates[at][1] += 1,
             Ok(()) => {

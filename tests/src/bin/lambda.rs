@@ -47,7 +47,7 @@ struct Seen {
 }
 
 impl Counts for Seen {
-    fn records(&self, _: &'static str, _: Fate, _: u64) {}
+    fn records(&self, _: &str, _: Fate, _: u64) {}
 }
 
 impl Observer for Seen {

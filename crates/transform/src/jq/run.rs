@@ -42,6 +42,16 @@ impl Limits {
     pub const DEPTH_MAX: u32 = 20_000;
     /// What `nesting` can be at most: values are compared, written and dropped by recursion.
     pub const NESTING_MAX: u32 = 1_000;
+
+    /// Steps for a record of so many bytes.
+    pub(super) fn steps_of(&self, record_bytes: usize) -> u64 {
+        self.steps.saturating_add((record_bytes as u64).saturating_mul(Self::STEPS_PER_BYTE))
+    }
+
+    /// Bytes of values for a record of so many bytes.
+    pub(super) fn memory_of(&self, record_bytes: usize) -> u64 {
+        self.memory.saturating_add((record_bytes as u64).saturating_mul(Self::MEMORY_PER_BYTE))
+    }
 }
 
 impl Default for Limits {
@@ -124,11 +134,10 @@ const ASK_EVERY: u32 = 4_096;
 impl<'a> Run<'a> {
     /// A run over a record of so many bytes, which may nest `depth_max` calls.
     pub fn new(limits: &'a Limits, record_bytes: usize, depth_max: u32) -> Self {
-        let bytes = record_bytes as u64;
         Self {
             limits,
-            steps: Cell::new(limits.steps.saturating_add(bytes.saturating_mul(Limits::STEPS_PER_BYTE))),
-            memory: Cell::new(limits.memory.saturating_add(bytes.saturating_mul(Limits::MEMORY_PER_BYTE))),
+            steps: Cell::new(limits.steps_of(record_bytes)),
+            memory: Cell::new(limits.memory_of(record_bytes)),
             depth: Cell::new(0),
             depth_max,
             labels: Cell::new(0),

@@ -140,6 +140,25 @@ fn an_error_is_told_without_the_records_content() {
 }
 
 #[test]
+fn the_limit_that_is_named_is_that_of_the_record() {
+    let limits = Limits { steps: 1_000, memory: 1 << 20, ..Limits::default() };
+    let message = |program: &str, data: &str| {
+        let fault = Jq::new(program, limits.clone()).unwrap().run(data.as_bytes()).unwrap_err();
+        assert_eq!(fault.code, LIMIT_EXCEEDED);
+        fault.message.to_string()
+    };
+    let record = format!("\"{}\"", "x".repeat(98));
+    assert_eq!(
+        message("range(1e9) | empty", &record),
+        format!("more than {} steps", 1_000 + 100 * Limits::STEPS_PER_BYTE)
+    );
+    let roomy = Limits { steps: 100_000_000, ..limits.clone() };
+    let fault = Jq::new("[range(1e9)]", roomy).unwrap().run(record.as_bytes()).unwrap_err();
+    let bytes = (1 << 20) + 100 * Limits::MEMORY_PER_BYTE;
+    assert_eq!(fault.message.to_string(), format!("more than {bytes} bytes of values"));
+}
+
+#[test]
 fn a_wrong_program_is_refused_at_its_place() {
     let refused = |program: &str| {
         let error = Jq::new(program, Limits::default()).unwrap_err();

@@ -88,7 +88,7 @@ impl Offload for Seen {
 }
 
 impl Counts for Seen {
-    fn records(&self, stage: &'static str, fate: Fate, records: u64) {
+    fn records(&self, stage: &str, fate: Fate, records: u64) {
         assert_eq!(stage, "lambda");
         self.records.lock().expect("a lock").push((fate, records));
     }

@@ -44,17 +44,17 @@ impl Offload for Nobody {
 
 /// Keeps what it is told.
 #[derive(Debug, Default)]
-struct Told(Mutex<BTreeMap<(&'static str, &'static str), u64>>);
+struct Told(Mutex<BTreeMap<(String, &'static str), u64>>);
 
 impl Counts for Told {
-    fn records(&self, stage: &'static str, fate: Fate, records: u64) {
-        *self.0.lock().unwrap().entry((stage, fate.label())).or_default() += records;
+    fn records(&self, stage: &str, fate: Fate, records: u64) {
+        *self.0.lock().unwrap().entry((stage.to_owned(), fate.label())).or_default() += records;
     }
 }
 
 impl Told {
-    fn get(&self, stage: &'static str, fate: Fate) -> u64 {
-        self.0.lock().unwrap().get(&(stage, fate.label())).copied().unwrap_or_default()
+    fn get(&self, stage: &str, fate: Fate) -> u64 {
+        self.0.lock().unwrap().get(&(stage.to_owned(), fate.label())).copied().unwrap_or_default()
     }
 }
 
@@ -136,6 +136,15 @@ async fn apply(steps: Vec<Step>, offload: impl Offload, chunk: Chunk) -> (Chunk,
     let told = Arc::new(Told::default());
     let transforms = Transforms::new(steps, false, Arc::new(offload), told.clone());
     (transforms.apply(chunk).await, told)
+}
+
+#[tokio::test]
+async fn of_several_stages_of_a_kind_each_is_counted_by_its_own_number() {
+    let steps = scripted(&["jq", "split", "jq"]).into_iter().chain([Step::All(Arc::new(Halves))]);
+    let steps = steps.chain(scripted(&["jq"])).collect();
+    let (_, told) = apply(steps, Inline, chunk(["d", "cd", "ccd", "cccd", "x", "y"])).await;
+    let counts = |stage| (told.get(stage, Fate::Passed), told.get(stage, Fate::Dropped));
+    assert_eq!(["jq", "split", "jq-2", "jq-3"].map(counts), [(5, 1), (4, 1), (3, 1), (1, 1)]);
 }
 
 fn data(records: &[Record]) -> Vec<&[u8]> {
