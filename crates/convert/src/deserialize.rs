@@ -129,23 +129,28 @@ impl From<Columns> for RowFormat {
 
 /// The rows of a destination at this moment. Clones are one: what one replaces, all see.
 #[derive(Clone, Debug)]
-pub struct CurrentRows(Arc<RwLock<Arc<RowFormat>>>);
+pub struct CurrentRows(Arc<RwLock<Option<Arc<RowFormat>>>>);
 
 impl CurrentRows {
-    /// What an object that begins now is made of.
-    pub fn current(&self) -> Arc<RowFormat> {
+    /// Rows whose columns are not known yet: until they are given, no record is one.
+    pub fn unknown() -> Self {
+        Self(Arc::default())
+    }
+
+    /// What an object that begins now is made of; `None` while that is not known.
+    pub fn current(&self) -> Option<Arc<RowFormat>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes the objects that begin from now on of `rows`.
     pub fn replace(&self, rows: RowFormat) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rows);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rows));
     }
 }
 
 impl<T: Into<RowFormat>> From<T> for CurrentRows {
     fn from(rows: T) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(rows.into()))))
+        Self(Arc::new(RwLock::new(Some(Arc::new(rows.into())))))
     }
 }
 
@@ -261,12 +266,13 @@ mod tests {
     fn what_is_replaced_is_seen_by_every_clone() {
         let rows = CurrentRows::from(columns("a int"));
         let other = rows.clone();
-        let begun = other.current();
+        let begun = other.current().expect("columns");
         let newer = begun.with_columns(columns("a int, b int"), Some(CatalogTable::default())).expect("rows");
         rows.replace(newer);
         assert_eq!(begun.columns(), &columns("a int"));
-        assert_eq!(other.current().columns(), &columns("a int, b int"));
-        assert!(other.current().table().is_some());
+        let current = other.current().expect("columns");
+        assert_eq!(current.columns(), &columns("a int, b int"));
+        assert!(current.table().is_some());
         assert_eq!(rows, other);
     }
 }

@@ -13,6 +13,7 @@ use standpipe_flow::{LeaseKey, Record, RejectedRecord};
 use crate::compress::Compression;
 use crate::deserialize::CurrentRows;
 use crate::lines::Lines;
+use crate::no_columns::NoColumns;
 use crate::orc::{OrcFile, OrcOptions};
 use crate::parquet::{ParquetFile, ParquetOptions};
 use crate::parts::PART_BYTES;
@@ -104,15 +105,23 @@ impl Format {
             }
             Self::JsonLines { delimiter: Delimiter::Newline } => Box::new(Lines::new(Delimiter::Newline, compression)),
             Self::Parquet { rows, options } => {
-                let rows = rows.current();
+                let Some(rows) = rows.current() else { return Box::new(NoColumns) };
                 let file = ParquetFile::new(rows.columns(), options);
                 Box::new(Rows::new(&rows, options.timestamps.unit(), file, BATCH_LIMITS))
             }
             Self::Orc { rows, options } => {
-                let rows = rows.current();
+                let Some(rows) = rows.current() else { return Box::new(NoColumns) };
                 let file = OrcFile::new(rows.columns(), options);
                 Box::new(Rows::new(&rows, TimeUnit::Microsecond, file, BATCH_LIMITS))
             }
+        }
+    }
+
+    /// The rows, of a format that has columns.
+    pub fn rows(&self) -> Option<&CurrentRows> {
+        match self {
+            Self::Raw | Self::JsonLines { .. } => None,
+            Self::Parquet { rows, .. } | Self::Orc { rows, .. } => Some(rows),
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     LongKey,
     /// Too many documents.
     Documents { max: usize },
+    /// No field, where columns are to be inferred from fields.
+    NoColumns,
     /// Too many values: the row would be larger in memory than `max_bytes`.
     Large { max_bytes: usize },
     /// A value that does not fit.
@@ -95,6 +97,11 @@ impl Fault {
             ),
             Self::LongKey => format!("Length of json key must not be greater than {KEY_BYTES_MAX}"),
             Self::Documents { max } => format!("The record contains more than {max} JSON documents."),
+            Self::NoColumns => {
+                "The record has no field. The columns of the table are inferred from the fields of records, \
+                                and no record so far has had one."
+                    .to_owned()
+            }
             Self::Large { max_bytes } => {
                 format!("The record has too many values: its columns would take more than {max_bytes} bytes.")
             }

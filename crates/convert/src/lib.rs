@@ -19,6 +19,7 @@ mod json;
 mod json_scan;
 mod json_text;
 mod lines;
+mod no_columns;
 mod orc;
 mod parquet;
 mod parts;
@@ -37,5 +38,6 @@ pub use joda::{Joda, JodaError};
 pub use orc::{OrcCompression, OrcOptions, orc_supports};
 pub use parts::PART_BYTES;
 pub use schema::{
-    Column, ColumnType, Columns, GlueTable, Inference, Inferring, Sample, SchemaError, SourceError, Widening,
+    Column, ColumnType, Columns, GlueTable, Inference, Inferring, SampleError, Sampled, SchemaError, SourceError,
+    Widening, sample,
 };

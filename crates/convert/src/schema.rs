@@ -22,7 +22,8 @@ mod parse;
 mod source;
 
 pub use glue::GlueTable;
-pub use infer::{Inference, Inferring, Sample, Widening};
+pub(crate) use infer::objects;
+pub use infer::{Inference, Inferring, SampleError, Sampled, Widening, sample};
 pub use parse::SchemaError;
 pub use source::SourceError;
 

@@ -10,7 +10,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{Column, ColumnType, Columns, TYPE_DEPTH_MAX, fold};
+use super::{Column, ColumnType, Columns, SchemaError, TYPE_DEPTH_MAX, fold};
+use crate::deserialize::Deserializer;
 use crate::fault::Fault;
 use crate::json::{Cursor, Kind, documents};
 use crate::scalar;
@@ -80,31 +81,53 @@ impl Inferring {
     }
 }
 
-/// The records of a stream until there are enough of them, for `schema: { infer: { sample: N } }`: what they are frozen to
-/// is kept for all workers, and every one reads it with [`Columns::parse`].
-pub struct Sample {
-    inferring: Inferring,
-    records: u64,
+/// Bytes of a column list that is frozen: an item of DynamoDB takes 400 KB, and as `columns:` it fits into a config.
+const FROZEN_BYTES_MAX: usize = 256 << 10;
+
+const HINT: &str = "keys that are data belong into a map, which `schema: { columns: ... }` can say";
+
+/// The columns of records of a stream, for `schema: { infer: ... }`: they are frozen for all workers, and every one reads
+/// them with [`Columns::parse`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sampled {
+    /// The columns.
+    pub columns: Columns,
+    /// Records that were looked at.
+    pub records: u64,
 }
 
-impl Sample {
-    /// Of so many records.
-    pub fn new(records: u64) -> Self {
-        Self { inferring: Inferring::default(), records }
-    }
+/// Why columns are not frozen although records have fields.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SampleError {
+    /// Keys that are data make a column each.
+    #[error("the records have more than {max} fields: {hint}", max = FIELDS_MAX, hint = HINT)]
+    Fields,
+    /// The list does not fit into an item.
+    #[error("the column list of the records has {0} bytes, more than {max}: {hint}", max = FROZEN_BYTES_MAX, hint = HINT)]
+    Bytes(usize),
+    /// A name that cannot be read back.
+    #[error("the column list of the records cannot be read: {0}")]
+    Unreadable(SchemaError),
+}
 
-    /// Takes in a record, unless there are enough; whether there are now.
-    pub fn record(&mut self, data: &[u8]) -> bool {
-        if self.inferring.lines < self.records {
-            self.inferring.line(self.inferring.lines + 1, data);
-        }
-        self.inferring.lines >= self.records
+/// Infers the columns of records, to be read by this deserializer. `None`: no record has a field.
+pub fn sample<'a>(
+    records: impl IntoIterator<Item = &'a [u8]>,
+    deserializer: &Deserializer,
+) -> Result<Option<Sampled>, SampleError> {
+    let mut inferring = Inferring::default();
+    inferring.notes.dots = matches!(deserializer, Deserializer::OpenX(openx) if openx.convert_dots_in_keys);
+    (1..).zip(records).for_each(|(number, record)| inferring.line(number, record));
+    if inferring.notes.too_many {
+        return Err(SampleError::Fields);
     }
-
-    /// The column list; `None` if no record has a field, and more of them must be waited for.
-    pub fn freeze(self) -> Option<String> {
-        self.inferring.finish().columns.map(|columns| columns.to_string())
+    let Inference { columns: Some(columns), lines, .. } = inferring.finish() else { return Ok(None) };
+    let text = columns.to_string();
+    if text.len() > FROZEN_BYTES_MAX {
+        return Err(SampleError::Bytes(text.len()));
     }
+    Columns::parse(&text).map_err(SampleError::Unreadable)?;
+    Ok(Some(Sampled { columns, records: lines }))
 }
 
 /// The widenings so far.
@@ -113,6 +136,10 @@ struct Notes {
     line: u64,
     widened: Vec<Widening>,
     fields: usize,
+    /// Whether a key was passed over because there were [`FIELDS_MAX`].
+    too_many: bool,
+    /// Whether the key `a.b` is the column `a_b`.
+    dots: bool,
 }
 
 impl Notes {
@@ -135,8 +162,8 @@ impl Notes {
     }
 }
 
-fn observe_line(table: &mut Fields, line: &[u8], notes: &mut Notes) -> Result<(), Fault> {
-    // All of the line is looked at first, so that a bad one leaves no column.
+/// The objects of a line. All of it is looked at, so that a bad one leaves no column.
+pub(crate) fn objects(line: &[u8]) -> Result<Vec<&str>, Fault> {
     let documents: Vec<&str> = documents(line)?.collect::<Result<_, _>>()?;
     for document in &documents {
         let mut json = Cursor::new(document);
@@ -145,6 +172,11 @@ fn observe_line(table: &mut Fields, line: &[u8], notes: &mut Notes) -> Result<()
             found => return Err(Fault::NotAnObject(found)),
         }
     }
+    Ok(documents)
+}
+
+fn observe_line(table: &mut Fields, line: &[u8], notes: &mut Notes) -> Result<(), Fault> {
+    let documents = objects(line)?;
     documents.iter().try_for_each(|document| table.observe(&mut Cursor::new(document), 0, notes))
 }
 
@@ -309,11 +341,13 @@ impl Fields {
     }
 
     fn find_or_add(&mut self, key: Cow<'_, str>, notes: &mut Notes) -> Option<usize> {
+        let key = if notes.dots { key.replace('.', "_").into() } else { key };
         let folded = fold(&key);
         if let Some(index) = self.by_name.get(&folded) {
             return Some(*index);
         }
         if notes.fields == FIELDS_MAX {
+            notes.too_many = true;
             return None;
         }
         notes.fields += 1;
@@ -333,6 +367,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::deserialize::{OpenX, RowFormat};
 
     fn infer<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Inference {
         let mut inferring = Inferring::default();
@@ -404,13 +439,47 @@ mod tests {
         assert!(Columns::parse(&columns).is_ok());
     }
 
+    fn sampled(records: &[&str], deserializer: &Deserializer) -> Result<Option<(String, u64)>, SampleError> {
+        let sampled = sample(records.iter().map(|record| record.as_bytes()), deserializer)?;
+        Ok(sampled.map(|sampled| (sampled.columns.to_string(), sampled.records)))
+    }
+
     #[test]
-    fn a_sample_is_frozen_to_a_column_list() {
-        let mut sample = Sample::new(3);
-        let records = [r#"{"a":1}"#, "broken", r#"{"a":2,"b":{"c":null}}"#, r#"{"a":"x","d":1}"#];
-        assert_eq!(records.map(|record| sample.record(record.as_bytes())), [false, false, true, true]);
-        assert_eq!(sample.freeze().as_deref(), Some("a bigint, b struct<c:string>"));
-        assert_eq!(Sample::new(1).freeze(), None);
+    fn a_sample_becomes_a_column_list_that_reads_back() {
+        let openx = Deserializer::default();
+        let records = [r#"{"a":1}"#, "broken", r#"{"a":2,"b":{"c":null}}"#];
+        let columns = "a bigint, b struct<c:string>".to_owned();
+        assert_eq!(sampled(&records, &openx), Ok(Some((columns, 3))));
+        assert_eq!(sampled(&[], &openx), Ok(None));
+        assert_eq!(sampled(&["{}", "x", r#"{"":1}"#], &openx), Ok(None), "no field");
+        let odd = [r#"{"line\nfeed":1,"nul\u0000":2,"`":3,"a,b":4,"<":{">":5},"\ud83d\ude00":6}"#];
+        let (columns, _) = sampled(&odd, &openx).expect("a list").expect("fields");
+        assert_eq!(Columns::parse(&columns).map(|columns| columns.to_string()), Ok(columns));
+    }
+
+    #[test]
+    fn where_dots_become_underscores_the_columns_have_underscores() {
+        let records = [r#"{"a.b":1,"s":{"x.y":"z"}}"#, r#"{"a_b":2.5}"#];
+        let dots = OpenX { convert_dots_in_keys: true, ..OpenX::default() };
+        let dots = Deserializer::OpenX(dots);
+        assert_eq!(sampled(&records, &dots), Ok(Some(("a_b double, s struct<x_y:string>".to_owned(), 2))));
+        let as_they_are = "`a.b` bigint, s struct<`x.y`:string>, a_b double".to_owned();
+        assert_eq!(sampled(&records, &Deserializer::default()), Ok(Some((as_they_are, 2))));
+        let (columns, _) = sampled(&records, &dots).expect("a list").expect("fields");
+        assert!(RowFormat::new(Columns::parse(&columns).expect("columns"), dots).is_ok());
+    }
+
+    #[test]
+    fn what_no_item_holds_is_refused_with_the_reason() {
+        let keys = |count: usize, pad: usize| {
+            let fields: Vec<String> = (0..count).map(|n| format!("\"{n:0pad$}\":1")).collect();
+            format!("{{{}}}", fields.join(","))
+        };
+        let openx = Deserializer::default();
+        assert!(matches!(sampled(&[&keys(FIELDS_MAX, 5)], &openx), Ok(Some(_))));
+        assert_eq!(sampled(&[&keys(FIELDS_MAX + 1, 5)], &openx), Err(SampleError::Fields));
+        let error = sampled(&[&keys(3_000, 90)], &openx).expect_err("too long");
+        assert!(error.to_string().contains("more than 262144"), "{error}");
     }
 
     #[test]
