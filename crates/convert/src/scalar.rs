@@ -147,10 +147,12 @@ pub(crate) fn timestamp(text: &str) -> Option<i64> {
     written_timestamp(text).or_else(|| epoch(text))
 }
 
-/// Microseconds of `yyyy-[M]M-[d]d [H]H:[m]m:[s]s[.fraction]`: what java.sql.Timestamp.valueOf reads, as UTC.
+/// Microseconds of `yyyy-[M]M-[d]d [H]H:[m]m:[s]s[.fraction]`: what java.sql.Timestamp.valueOf reads, as UTC. It knows no
+/// offsets, to either side.
 pub(crate) fn sql_timestamp(text: &str) -> Option<i64> {
-    let plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b':' | b'.' | b' '));
-    (plain && text.contains(' ')).then(|| written_timestamp(text)).flatten()
+    let (_, time) = text.split_once(' ')?;
+    let plain = time.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b':' | b'.'));
+    plain.then(|| written_timestamp(text)).flatten()
 }
 
 /// Microseconds of a number of milliseconds, with a fraction or not.
@@ -370,6 +372,18 @@ mod tests {
         }
         assert_eq!((date("2018-2-7"), date("2018-02-07T23:59:59Z")), (Some(17_569), Some(17_569)));
         assert_eq!((date("1969-12-31 23:00:00"), date("2018"), date("17569")), (Some(-1), None, None));
+    }
+
+    #[test]
+    fn a_sql_timestamp_has_no_offset_to_either_side() {
+        let at = Some(1_518_033_528 * MICROS_PER_SECOND + 500_000);
+        assert_eq!((sql_timestamp("2018-02-07 19:58:48.5"), sql_timestamp("2018-2-7 19:58:48.5")), (at, at));
+        for offset in ["-05:00", "+05:00", " -05:00", " +05:00", "-05", "-0530", "Z", " UTC", " "] {
+            assert_eq!(sql_timestamp(&format!("2018-02-07 19:58:48{offset}")), None, "{offset}");
+        }
+        for other in ["2018-02-07", "2018-02-07T19:58:48", "-2018-02-07 19:58:48", "1518033528", ""] {
+            assert_eq!(sql_timestamp(other), None, "{other}");
+        }
     }
 
     proptest! {
