@@ -70,10 +70,10 @@ start_our_s3() {
 # The program under test: $STANDPIPE_BIN, or what this checkout builds. A copy, since a build may replace it meanwhile.
 build_standpipe() {
   standpipe=$work/standpipe
-  if [ -z "${STANDPIPE_BIN:-}" ]; then
+  if [ -z "${STANDPIPE_BIN:-}${STANDPIPE_BUILT:-}" ]; then
     cargo build --quiet --locked --workspace --bins
   fi
-  cp "${STANDPIPE_BIN:-target/debug/standpipe}" "$standpipe"
+  cp "${STANDPIPE_BIN:-${STANDPIPE_BUILT:-target/debug/standpipe}}" "$standpipe"
 }
 
 # play SCRIPT [arguments]: everything up, then the script with what it has to know.

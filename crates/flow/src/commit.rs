@@ -73,23 +73,26 @@ impl Finalize {
     }
 }
 
-/// Adopts the progress of a Java worker.
+/// Moves one shard's position without a commit: past records that an idempotent destination has taken (protocol 2), or to
+/// where a Java worker has come (4.8).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Adopt {
+pub struct Advance {
     /// The right to write.
     pub fence: Fence,
     /// The destination.
     pub destination: DestinationId,
-    /// `at` as it was read.
-    pub seen: Position,
-    /// The row's checkpoint: the new `at`.
-    pub checkpoint: Position,
+    /// `at` as this process knows it, with nothing pending.
+    pub from: Position,
+    /// The new `at`.
+    pub to: Position,
+    /// When the record at `to` arrived; not known of a Java worker's.
+    pub arrival: Option<Millis>,
 }
 
-impl Adopt {
+impl Advance {
     /// The conditional write.
     pub fn write(&self) -> RowWrite {
-        write::adopt(&self.fence, &self.destination, &self.seen, &self.checkpoint)
+        write::advance(&self.fence, &self.destination, &self.from, (&self.to, self.arrival))
     }
 }
 
@@ -140,14 +143,15 @@ pub trait CommitLog: Send + Sync + 'static {
     async fn prepare(&self, receipt: &Receipt) -> Result<(), CommitError>;
     /// Sends the transaction once. What [`prepare`](Self::prepare) has to write has been written.
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError>;
-    /// Sets the receipt DONE (with its expiry) IF it is COMMITTED. Refused means that it is not.
-    async fn done(&self, cid: CommitId) -> Result<(), CommitError>;
+    /// Sets the receipt DONE (with its expiry) IF it is COMMITTED; `gave_up` is written beside it. Refused means that it is
+    /// not.
+    async fn done(&self, cid: CommitId, gave_up: bool) -> Result<(), CommitError>;
     /// Reads the receipt, consistently.
     async fn receipt(&self, cid: CommitId) -> Result<Option<Receipt>, CommitError>;
     /// Finalizes one shard. Refused means that it no longer carries the commit.
     async fn finalize(&self, finalize: &Finalize) -> Result<(), CommitError>;
-    /// Adopts a Java worker's progress.
-    async fn adopt(&self, adopt: &Adopt) -> Result<(), CommitError>;
+    /// Moves one shard's position without a commit.
+    async fn advance(&self, advance: &Advance) -> Result<(), CommitError>;
     /// Reads one lease row, consistently.
     async fn row(&self, lease: &LeaseKey) -> Result<Option<LeaseRow>, CommitError>;
     /// One transaction: the receipt becomes RETRACTED IF COMMITTED, and each of `carriers` (rows just read that carry

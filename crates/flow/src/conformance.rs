@@ -324,6 +324,7 @@ pub fn receipt(cid: CommitId, batch: &Batch, staged: Staged) -> Receipt {
         arrival: range.arrival,
     };
     Receipt {
+        gave_up: false,
         cid,
         state: ReceiptState::Committed,
         destination: batch.destination.clone(),

@@ -46,6 +46,8 @@ pub struct Staged {
     pub rejected: Vec<RejectedRecord>,
     /// Date header of the answer that opened the first upload.
     pub created_at: Option<Millis>,
+    /// Bytes that an idempotent destination has taken, as they went out.
+    pub delivered_bytes: u64,
     /// The first `-<n>` that no object of the commit has, or would have had: further ones begin there.
     pub next_ordinal: u32,
 }
@@ -63,10 +65,13 @@ pub enum Published {
         /// Whether some other output is visible.
         published: bool,
     },
+    /// Its data outputs will not become visible by themselves: what they are is written down where people find it, and
+    /// how they are made visible later. Every other output is visible.
+    GaveUp,
 }
 
 /// Why a destination did not do what was asked; named by what the caller must do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// Try again, not before `after`. Unreachable, throttled, 5xx.
     #[error("{cause}")]
@@ -76,7 +81,8 @@ pub enum DeliveryError {
         /// What it said.
         cause: String,
     },
-    /// This batch, as a whole, will never be taken: it becomes error records. `publish` never answers this.
+    /// `stage`: this batch, as a whole, will never be taken: it becomes error records. `publish`: the destination answers
+    /// and refuses this commit; it is tried again, and given up after [`Destination::refused_max`] of that.
     #[error("refused: {cause}")]
     Reject {
         /// What it said.
@@ -121,7 +127,9 @@ pub trait Destination: Debug + Send + Sync + 'static {
     /// Asks whether the destination is there and lets us in. Writes no data.
     async fn probe(&self) -> Result<(), DeliveryError>;
 
-    /// Encodes the batch and puts it where no reader sees it. On an error nothing of it may remain that costs money,
+    /// [`Mode::Idempotent`]: delivers the batch, and answers when the destination has taken every record for good or is
+    /// known to refuse it for good (`rejected`); no data outputs. The same records may come again, under another id.
+    /// Otherwise: encodes the batch and puts it where no reader sees it. On an error nothing of it may remain that costs money,
     /// as far as the destination answers. Cancel-safe in that a dropped call leaves only invisible outputs. The batch is
     /// shared: what encodes it on other threads copies no record.
     async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError>;
@@ -133,8 +141,25 @@ pub trait Destination: Debug + Send + Sync + 'static {
     /// Makes every output of a committed receipt visible. Idempotent by its commit id, by anyone, at any time.
     async fn publish(&self, receipt: &Receipt) -> Result<Published, DeliveryError>;
 
+    /// How long a committed batch may be refused by a destination that answers before it is given up; `None`: for ever.
+    fn refused_max(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Gives a committed batch up, after it was refused for so long: makes sure that nothing of it is under way, writes down
+    /// where its outputs are, and answers GaveUp; or what publishing found after all. Asked again after an error.
+    async fn give_up(&self, receipt: &Receipt) -> Result<Published, DeliveryError> {
+        self.publish(receipt).await
+    }
+
     /// Throws outputs away. The caller has proven that no receipt will ever name them.
     async fn discard(&self, dead: &[Output]) -> Result<(), DeliveryError>;
+
+    /// Throws away what only publishing needed, once a receipt is DONE: what is read no more. Whatever it misses costs
+    /// storage, and the sweeper finds it.
+    async fn clear(&self, _done: &Receipt) -> Result<(), DeliveryError> {
+        Ok(())
+    }
 
     /// Writes down, where people will find it (S3: `standpipe-incidents/<cid>.json`), that part of a commit was visible
     /// when the rest was lost. Writing it again changes nothing.

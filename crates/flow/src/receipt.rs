@@ -148,13 +148,15 @@ pub struct ReceiptShard {
     pub arrival: Option<Millis>,
 }
 
-/// What a commit wrote: one item of the commit table. Immutable but for `state` and `expires_at` (I10).
+/// What a commit wrote: one item of the commit table. Immutable but for `state`, `gave_up` and `expires_at` (I10).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Receipt {
     /// The commit.
     pub cid: CommitId,
     /// How far it has come.
     pub state: ReceiptState,
+    /// It is DONE because it was given up: its data outputs are where nobody reads them, and are named in a manifest there.
+    pub gave_up: bool,
     /// The destination.
     pub destination: DestinationId,
     /// The ranges it covers.

@@ -314,11 +314,18 @@ pub fn finalize(
     }
 }
 
-/// Adopts the progress of a Java worker: `at := checkpoint` (protocol 4.8). A late copy finds nothing to do.
-pub fn adopt(held: &Fence, destination: &DestinationId, seen: &Position, checkpoint: &Position) -> RowWrite {
+/// Moves a position without a commit, IF nothing is pending and the shard stands where we know it to: to the end of what an
+/// idempotent destination has taken (protocol 2), or to the `checkpoint` of a Java worker (4.8). A late copy finds
+/// nothing to do.
+pub fn advance(
+    held: &Fence,
+    destination: &DestinationId,
+    from: &Position,
+    (to, arrival): (&Position, Option<Millis>),
+) -> RowWrite {
     let mut require = fence(held);
-    require.push(Clause::PositionIs(destination.clone(), seen.clone()));
-    let position = DestinationPosition::finalized(checkpoint.clone(), None);
+    require.push(Clause::PositionIs(destination.clone(), from.clone()));
+    let position = DestinationPosition::finalized(to.clone(), arrival);
     RowWrite { lease: held.lease.clone(), require, change: vec![Change::Destination(destination.clone(), position)] }
 }
 

@@ -19,7 +19,8 @@ use aws_sdk_dynamodb::types::{
 use standpipe_flow::hash::hash64;
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
-    Adopt, Clock, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Output, Receipt, ReceiptState,
+    Advance, Clock, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Output, Receipt,
+    ReceiptState,
 };
 
 use crate::admin::{self, Spec};
@@ -279,8 +280,13 @@ impl CommitLog for CommitTable {
         self.transact(Transaction { cid, token: cid.to_string(), rows: &commit.writes(), receipt }).await
     }
 
-    async fn done(&self, cid: CommitId) -> Result<(), CommitError> {
-        let Expression { condition, update, names, values } = self.settle(ReceiptState::Done);
+    async fn done(&self, cid: CommitId, gave_up: bool) -> Result<(), CommitError> {
+        let Expression { condition, mut update, mut names, mut values } = self.settle(ReceiptState::Done);
+        if gave_up {
+            update = update.map(|update| format!("{update}, #gaveUp = :gaveUp"));
+            names.insert("#gaveUp".to_owned(), name::GAVE_UP.to_owned());
+            values.insert(":gaveUp".to_owned(), aws_sdk_dynamodb::types::AttributeValue::Bool(true));
+        }
         let request = self
             .dynamo
             .quick
@@ -318,8 +324,8 @@ impl CommitLog for CommitTable {
         self.leases.write(&finalize.write()).await.map(|_| ())
     }
 
-    async fn adopt(&self, adopt: &Adopt) -> Result<(), CommitError> {
-        self.leases.write(&adopt.write()).await.map(|_| ())
+    async fn advance(&self, advance: &Advance) -> Result<(), CommitError> {
+        self.leases.write(&advance.write()).await.map(|_| ())
     }
 
     async fn row(&self, lease: &LeaseKey) -> Result<Option<LeaseRow>, CommitError> {

@@ -321,7 +321,10 @@ impl Loop {
             attempt.batch = None;
             attempt.holds.clear();
         }
-        let finalized = if let Event::Finalized { lease, .. } = &event { Some(lease.clone()) } else { None };
+        let finalized = match &event {
+            Event::Finalized { lease, .. } | Event::Advanced { lease, .. } => Some(lease.clone()),
+            _ => None,
+        };
         for effect in self.protocol.step(event) {
             self.carry_out(effect);
         }
@@ -350,8 +353,8 @@ impl Loop {
             Effect::Publish { run, receipt } => {
                 self.effects.spawn(context.publish(run, *receipt));
             }
-            Effect::Done { cid, run } => {
-                self.effects.spawn(context.done(cid, run));
+            Effect::Done { cid, run, gave_up } => {
+                self.effects.spawn(context.done(cid, run, gave_up));
             }
             Effect::FinalizeSoon { finalize, tenure } => {
                 if self.drains.contains_key(&finalize.lease) || self.ending.contains(&finalize.lease) {
@@ -366,8 +369,8 @@ impl Loop {
             Effect::Retract { run, receipt } => {
                 self.effects.spawn(context.retract(run, *receipt));
             }
-            Effect::Adopt(adopt) => {
-                self.effects.spawn(context.adopt(adopt));
+            Effect::Advance(advance) => {
+                self.effects.spawn(context.advance(advance));
             }
             Effect::Discard { cid, outputs } => {
                 self.effects.spawn(async move {

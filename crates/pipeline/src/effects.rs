@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use standpipe_flow::{
-    Adopt, Batch, Clock, Commit, CommitError, CommitId, CommitLog, DeliveryError, Destination, Finalize, Holdings,
-    LeaseRow, Output, Published, Random, Range, Receipt, Tenure,
+    Advance, Batch, Clock, Commit, CommitError, CommitId, CommitLog, DeliveryError, Destination, Finalize, Holdings,
+    LeaseRow, Mode, Output, Published, Random, Range, Receipt, Tenure,
 };
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
@@ -20,6 +20,8 @@ use crate::protocol::{Answer, Event, StagedBatch};
 
 /// A live batch refuses to commit when it is older than this, so that the sweeper's 24 h can never meet one (protocol 3).
 const BATCH_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
+/// How often a delivery that is under way looks whether its leases are still held.
+const LOOK_AT_LEASES: Duration = Duration::from_millis(500);
 /// Tries of a discard before the upload is left to the sweeper.
 const DISCARD_TRIES: usize = 3;
 /// Tries of writing an incident down.
@@ -90,15 +92,29 @@ impl Context {
         ranges.iter().all(|range| self.holdings.deadline(&range.fence.lease, range.fence.tenure).is_some())
     }
 
-    /// Stages a batch, error objects included; tried again while its leases are held.
+    /// Ends once the deadline of a lease has passed: another worker may be about to take it.
+    async fn out_of_time(&self, ranges: &[Range]) {
+        while self.in_time(ranges.iter().map(|range| &range.fence)) {
+            tokio::time::sleep(LOOK_AT_LEASES).await;
+        }
+    }
+
+    /// Stages a batch, error objects included; tried again while its leases are held. What delivers at once stops in the
+    /// middle when a lease is lost: the next owner delivers those records, and ours could come after newer ones.
     pub(crate) async fn stage(self, cid: CommitId, batch: Arc<Batch>) -> Event {
         let mut pauses = self.long_pauses();
         let mut blocked = Blocked::new(&self);
         let ranges = batch.ranges();
+        let delivered = self.destination.mode() == Mode::Idempotent;
         loop {
-            let error = match self.stage_once(cid, &batch).await {
+            let staged = tokio::select! {
+                staged = self.stage_once(cid, &batch) => staged,
+                () = self.out_of_time(&ranges), if delivered => return Event::Unstaged { cid },
+            };
+            let error = match staged {
                 Ok(staged) => {
-                    return Event::Staged { cid, staged: Box::new(StagedBatch { staged, records: batch.covered() }) };
+                    let staged = Box::new(StagedBatch { staged, records: batch.covered(), delivered });
+                    return Event::Staged { cid, staged };
                 }
                 Err(error) => error,
             };
@@ -212,26 +228,44 @@ impl Context {
         Event::Answer { cid, run, answer }
     }
 
-    /// Makes the outputs visible. A destination that is down or refuses us is waited for without end.
+    /// Makes the outputs visible. A destination that is down is waited for without end; one that answers and refuses this
+    /// commit, for as long as it allows: then it gives the commit up.
     pub(crate) async fn publish(self, run: u64, receipt: Receipt) -> Event {
         let cid = receipt.cid;
         let mut pauses = self.long_pauses();
+        // A refusal costs the destination work, and seldom passes in seconds.
+        let mut slow = Pauses::new(&self.random, Duration::from_secs(2), Duration::from_secs(60));
+        let mut refusals = Refusals::new(self.destination.refused_max());
         let mut blocked = Blocked::new(&self);
         let answer = loop {
-            match self.destination.publish(&receipt).await {
+            let published = match self.destination.publish(&receipt).await {
+                Err(error @ DeliveryError::Reject { .. }) if refusals.are_enough(self.clock.elapsed()) => {
+                    error!(cid = %cid, destination = %self.at.destination, %error, "refused for too long, giving up");
+                    self.destination.give_up(&receipt).await
+                }
+                published => published,
+            };
+            match published {
                 Ok(Published::All) => break Answer::Published,
+                Ok(Published::GaveUp) => break Answer::GaveUp,
                 Ok(Published::Gone { outputs, published }) => break Answer::Gone { outputs, published },
                 Err(error) => {
                     let after = match &error {
                         DeliveryError::Retry { after, .. } => *after,
                         _ => None,
                     };
-                    if matches!(error, DeliveryError::Halt { .. }) {
+                    let refused = matches!(error, DeliveryError::Reject { .. });
+                    if refused || matches!(error, DeliveryError::Halt { .. }) {
                         blocked.raise("publish", &error);
                     }
                     self.count("publish");
                     warn!(cid = %cid, destination = %self.at.destination, %error, "publishing failed, will be tried again");
-                    pauses.pause(after).await;
+                    if refused {
+                        slow.pause(None).await;
+                    } else {
+                        refusals.interrupt();
+                        pauses.pause(after).await;
+                    }
                 }
             }
         };
@@ -239,8 +273,8 @@ impl Context {
         Event::Answer { cid, run, answer }
     }
 
-    pub(crate) async fn done(self, cid: CommitId, run: u64) -> Event {
-        let answer = match self.write_until("done", || self.log.done(cid)).await {
+    pub(crate) async fn done(self, cid: CommitId, run: u64, gave_up: bool) -> Event {
+        let answer = match self.write_until("done", || self.log.done(cid, gave_up)).await {
             Written::Yes => Answer::Done,
             Written::Refused => Answer::Refused,
         };
@@ -300,29 +334,30 @@ impl Context {
         }
     }
 
-    /// Adopts a Java worker's progress; a refusal that shows our own write is a yes.
-    pub(crate) async fn adopt(self, adopt: Adopt) -> Event {
-        let (lease, tenure) = (adopt.fence.lease.clone(), adopt.fence.tenure);
+    /// Moves a position without a commit; a refusal that shows our own write is a yes.
+    pub(crate) async fn advance(self, advance: Advance) -> Event {
+        let (lease, tenure) = (advance.fence.lease.clone(), advance.fence.tenure);
         let mut pauses = self.short_pauses();
         let mut blocked = Blocked::new(&self);
         let position = loop {
-            match self.log.adopt(&adopt).await {
-                Ok(()) => break Some(adopt.checkpoint.clone()),
+            match self.log.advance(&advance).await {
+                Ok(()) => break Some(advance.to.clone()),
                 Err(CommitError::Refused { now, .. }) => {
                     let ours = now.as_ref().filter(|row| row.tenure == Some(tenure));
-                    let at = ours.and_then(|row| row.destinations.get(&adopt.destination)).map(|position| &position.at);
-                    break (at == Some(&adopt.checkpoint)).then(|| adopt.checkpoint.clone());
+                    let at =
+                        ours.and_then(|row| row.destinations.get(&advance.destination)).map(|position| &position.at);
+                    break (at == Some(&advance.to)).then(|| advance.to.clone());
                 }
                 Err(CommitError::Conflict) => self.conflict_pause().await,
                 Err(_) if self.holdings.deadline(&lease, tenure).is_none() => break None,
                 Err(error) => {
-                    blocked.note("adopt", &error);
+                    blocked.note("advance", &error);
                     pauses.pause(None).await;
                 }
             }
         };
         drop(blocked);
-        Event::Adopted { lease, tenure, position }
+        Event::Advanced { lease, tenure, position }
     }
 
     /// Throws dead outputs away; what does not go is left to the sweeper.
@@ -339,6 +374,14 @@ impl Context {
             }
         }
         info!(cid = %cid, outputs = outputs.len(), "dead outputs are left to the sweeper");
+    }
+
+    /// Throws away what publishing needed and nobody reads any more; what does not go is left to the sweeper.
+    pub(crate) async fn clear(self, done: Receipt) -> Event {
+        if let Err(error) = self.destination.clear(&done).await {
+            info!(cid = %done.cid, %error, "staging objects are left to the sweeper");
+        }
+        Event::Unstaged { cid: done.cid } // an attempt that is over: the protocol knows nothing of it any more
     }
 
     /// Writes an incident down, tried a few times: the log has it in any case.
@@ -397,6 +440,31 @@ impl Context {
                 }
             }
         }
+    }
+}
+
+/// How long a destination has refused one commit while it answered.
+struct Refusals {
+    max: Option<Duration>,
+    refused: Duration,
+    last: Option<Duration>,
+}
+
+impl Refusals {
+    fn new(max: Option<Duration>) -> Self {
+        Self { max, refused: Duration::ZERO, last: None }
+    }
+
+    /// Another refusal; whether they have lasted long enough.
+    fn are_enough(&mut self, now: Duration) -> bool {
+        self.refused += self.last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
+        self.last = Some(now);
+        self.max.is_some_and(|max| self.refused >= max)
+    }
+
+    /// An answer of another kind: the time until the next refusal does not count.
+    fn interrupt(&mut self) {
+        self.last = None;
     }
 }
 

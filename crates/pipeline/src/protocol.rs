@@ -1,4 +1,5 @@
-//! The commit protocol of one destination in one process: `stage -> commit -> publish -> finalize`, and every recovery.
+//! The commit protocol of one destination in one process: `stage -> commit -> publish -> finalize`, and every recovery;
+//! for an idempotent destination `deliver -> advance`, and a commit for what ends in S3.
 //!
 //! PURE: `step(event)` changes the state and names effects; the shell carries them out and brings their answers back
 //! as events. No clock, no I/O, no retry timing: an effect that a service did not answer clearly is the shell's to
@@ -114,7 +115,7 @@ impl Protocol {
             Event::Finalized { lease, tenure, cid } => self.finalized(&lease, tenure, cid, &mut effects),
             Event::FinalizeDue { lease, tenure, cid } => self.finalize_due(&lease, tenure, cid, &mut effects),
             Event::FinalizeNow { lease } => self.finalize_now(&lease, &mut effects),
-            Event::Adopted { lease, tenure, position } => self.adopted(&lease, tenure, position, &mut effects),
+            Event::Advanced { lease, tenure, position } => self.advanced(&lease, tenure, position, &mut effects),
         }
         effects
     }

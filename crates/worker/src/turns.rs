@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use standpipe_flow::{Adopt, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Receipt};
+use standpipe_flow::{Advance, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Receipt};
 use tokio::sync::OwnedMutexGuard;
 
 /// A turn is waited for so long at once: what allowed the write is looked at again after it.
@@ -67,8 +67,8 @@ impl CommitLog for Queued {
         self.log.commit(commit).await
     }
 
-    async fn done(&self, cid: CommitId) -> Result<(), CommitError> {
-        self.log.done(cid).await
+    async fn done(&self, cid: CommitId, gave_up: bool) -> Result<(), CommitError> {
+        self.log.done(cid, gave_up).await
     }
 
     async fn receipt(&self, cid: CommitId) -> Result<Option<Receipt>, CommitError> {
@@ -80,9 +80,9 @@ impl CommitLog for Queued {
         self.log.finalize(finalize).await
     }
 
-    async fn adopt(&self, adopt: &Adopt) -> Result<(), CommitError> {
-        let _turn = self.turns(std::iter::once(&adopt.fence.lease)).await?;
-        self.log.adopt(adopt).await
+    async fn advance(&self, advance: &Advance) -> Result<(), CommitError> {
+        let _turn = self.turns(std::iter::once(&advance.fence.lease)).await?;
+        self.log.advance(advance).await
     }
 
     async fn row(&self, lease: &LeaseKey) -> Result<Option<LeaseRow>, CommitError> {
@@ -116,7 +116,7 @@ mod tests {
         async fn prepare(&self, _: &Receipt) -> Result<(), CommitError> {
             Ok(())
         }
-        async fn done(&self, _: CommitId) -> Result<(), CommitError> {
+        async fn done(&self, _: CommitId, _: bool) -> Result<(), CommitError> {
             Ok(())
         }
         async fn receipt(&self, _: CommitId) -> Result<Option<Receipt>, CommitError> {
@@ -131,7 +131,7 @@ mod tests {
             self.under_way.lock().expect("nobody panics").retain(|lease| *lease != finalize.lease);
             Ok(())
         }
-        async fn adopt(&self, _: &Adopt) -> Result<(), CommitError> {
+        async fn advance(&self, _: &Advance) -> Result<(), CommitError> {
             Ok(())
         }
         async fn row(&self, _: &LeaseKey) -> Result<Option<LeaseRow>, CommitError> {

@@ -27,7 +27,7 @@ impl Moves<'_> {
         let (scene, message) = (self.scene, &self.from.net.get().0[n]);
         let shard = match message {
             Message::Finalize(finalize) => Some(scene.shard(&finalize.lease)),
-            Message::Adopt(adopt) => Some(scene.shard(&adopt.fence.lease)),
+            Message::Advance(advance) => Some(scene.shard(&advance.fence.lease)),
             Message::Heartbeat { s, .. } => Some(*s),
             _ => None,
         };
@@ -222,8 +222,8 @@ impl World {
             Message::Finalize(finalize) => {
                 self.write(scene, &finalize.write());
             }
-            Message::Adopt(adopt) => {
-                self.write(scene, &adopt.write());
+            Message::Advance(advance) => {
+                self.write(scene, &advance.write());
             }
             Message::Done(cid) => {
                 self.done(cid);
@@ -281,7 +281,7 @@ impl World {
                     .is_some_and(|pending| pending.cid == finalize.cid)
             }),
             Message::Done(cid) => self.entry(*cid).state() == Some(ReceiptState::Committed),
-            Message::Adopt(adopt) => self.row(scene.shard(&adopt.fence.lease)).is_some(),
+            Message::Advance(advance) => self.row(scene.shard(&advance.fence.lease)).is_some(),
             Message::Heartbeat { current, .. } => *current || scene.scenario.old_heartbeats,
         };
         let kept: Vec<bool> = self.net.get().0.iter().map(alive).collect();
@@ -304,7 +304,7 @@ impl World {
             Message::Commit(commit, _) => commit.cid() == cid,
             Message::Complete(of, _) | Message::Done(of) => *of == cid,
             Message::Finalize(finalize) => finalize.cid == cid,
-            Message::Adopt(_) | Message::Heartbeat { .. } => false,
+            Message::Advance(_) | Message::Heartbeat { .. } => false,
         };
         let busy = |task: &Task| task.cid() == Some(cid) && !matches!(task, Task::Soon { .. } | Task::Finalize { .. });
         ended

@@ -1,7 +1,7 @@
 //! Carrying a worker's tasks out as the shell around the protocol does, when the service answers: the same for every
 //! step of the model and for the drain. And their words.
 
-use standpipe_flow::{Adopt, CommitId, Range, ReceiptState};
+use standpipe_flow::{Advance, CommitId, Range, ReceiptState};
 use standpipe_pipeline::protocol::{Answer, Event};
 
 use crate::requests::Asker;
@@ -77,21 +77,21 @@ impl World {
                 let event = Event::Finalized { lease: finalize.lease.clone(), tenure, cid: finalize.cid };
                 self.tell(scene, w, d, event);
             }
-            Task::Adopt { d, adopt } => self.adopt(scene, (w, d), &adopt),
+            Task::Advance { d, advance } => self.advance(scene, (w, d), &advance),
             Task::Answer { d, cid, run, answer } => {
                 self.tell(scene, w, d, Event::Answer { cid, run, answer: (*answer).clone() });
             }
         }
     }
 
-    /// The adopting write is answered; a refusal that shows our own write is a yes.
-    fn adopt(&mut self, scene: &Scene, (w, d): (usize, usize), adopt: &Adopt) {
-        let written = self.write(scene, &adopt.write());
-        let ours = self.row(scene.shard(&adopt.fence.lease)).filter(|row| row.tenure == Some(adopt.fence.tenure));
-        let at = ours.and_then(|row| row.destinations.get(&adopt.destination)).map(|position| &position.at);
-        let position = (written || at == Some(&adopt.checkpoint)).then(|| adopt.checkpoint.clone());
-        let (lease, tenure) = (adopt.fence.lease.clone(), adopt.fence.tenure);
-        self.tell(scene, w, d, Event::Adopted { lease, tenure, position });
+    /// The advancing write is answered; a refusal that shows our own write is a yes.
+    fn advance(&mut self, scene: &Scene, (w, d): (usize, usize), advance: &Advance) {
+        let written = self.write(scene, &advance.write());
+        let ours = self.row(scene.shard(&advance.fence.lease)).filter(|row| row.tenure == Some(advance.fence.tenure));
+        let at = ours.and_then(|row| row.destinations.get(&advance.destination)).map(|position| &position.at);
+        let position = (written || at == Some(&advance.to)).then(|| advance.to.clone());
+        let (lease, tenure) = (advance.fence.lease.clone(), advance.fence.tenure);
+        self.tell(scene, w, d, Event::Advanced { lease, tenure, position });
     }
 
     /// Whether the worker truly holds what it believes to hold.
@@ -158,6 +158,10 @@ impl World {
             Some(Range { fence: fence.clone(), from: from.clone(), to: scene.position(to[s]).clone(), arrival: None })
         };
         let ranges: Vec<Range> = scene.shards().filter(|s| to[*s] > 0).filter_map(range).collect();
+        for range in &ranges {
+            let records = (scene.index(&range.from), scene.index(&range.to));
+            self.entry_mut(cid).ranges[scene.shard(&range.fence.lease)] = records;
+        }
         self.tell(scene, w, d, Event::Cut { cid, ranges });
         if scene.scenario.staging {
             self.workers[w].edit().tasks.push(Task::Stage(d, cid));
@@ -181,9 +185,9 @@ impl Message {
             Self::Finalize(finalize) => {
                 format!("the finalize of commit {} in shard {}", number(finalize.cid), scene.shard(&finalize.lease))
             }
-            Self::Adopt(adopt) => {
-                let s = scene.shard(&adopt.fence.lease);
-                format!("the adopting of checkpoint {} at {} in shard {s}", adopt.checkpoint, adopt.destination)
+            Self::Advance(advance) => {
+                let s = scene.shard(&advance.fence.lease);
+                format!("the advance to {} at {} in shard {s}", advance.to, advance.destination)
             }
             Self::Done(cid) => format!("DONE of commit {}", number(*cid)),
             Self::Heartbeat { s, fence, position, .. } => {
@@ -229,9 +233,9 @@ pub(crate) fn words(scene: &Scene, (w, task): (usize, &Task), from: &World, x: &
             let s = scene.shard(&finalize.lease);
             format!("{me} finalizes commit {} in shard {s}: {}", number(finalize.cid), row(x, s))
         }
-        Task::Adopt { adopt, .. } => {
-            let s = scene.shard(&adopt.fence.lease);
-            format!("{me} adopts checkpoint {} at {} in shard {s}: {}", adopt.checkpoint, adopt.destination, row(x, s))
+        Task::Advance { advance, .. } => {
+            let s = scene.shard(&advance.fence.lease);
+            format!("{me} advances to {} at {} in shard {s}: {}", advance.to, advance.destination, row(x, s))
         }
         Task::Answer { cid, .. } => format!("the answer about commit {} reaches {me} late", number(*cid)),
     }

@@ -35,6 +35,11 @@ impl Moves<'_> {
                         x.tell(scene, w, *d, Event::Unstaged { cid: *cid });
                     },
                 );
+                if scene.scenario.idempotent {
+                    let name =
+                        |x: &World| format!("{} has delivered commit {}, unheard", x.name(scene, w), number(*cid));
+                    self.push(name, |x| x.deliver(scene, *d, *cid));
+                }
             }
             Task::Commit { .. } => self.commit(w, n, task),
             Task::Publish { .. } => self.publish(w, n, task),
@@ -47,9 +52,9 @@ impl Moves<'_> {
                 self.carried(w, n, How::AtOnce);
                 self.send(w, Message::Finalize(finalize.clone()));
             }
-            Task::Adopt { adopt, .. } => {
+            Task::Advance { advance, .. } => {
                 self.carried(w, n, How::AtOnce);
-                self.send(w, Message::Adopt(adopt.clone()));
+                self.send(w, Message::Advance(advance.clone()));
             }
         }
     }

@@ -145,6 +145,31 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
             budget: Budget { takes: pick(1, 2, 2), java: 1, assigns: 1, attempts: pick(1, 1, 2), unclear: 1, ..CALM },
             ..PLAIN
         },
+        Scenario {
+            name: "S14",
+            what: "an idempotent destination: delivered batches advance, refused records are committed",
+            idempotent: true,
+            staging: true,
+            records: 3,
+            budget: Budget {
+                takes: pick(2, 2, 3),
+                crashes: pick(0, 1, 1),
+                attempts: pick(2, 2, 3),
+                unclear: pick(0, 0, 1),
+                ..CALM
+            },
+            ..PLAIN
+        },
+        Scenario {
+            name: "S15",
+            what: "an idempotent destination, a lane of two shards, and a Java worker",
+            idempotent: true,
+            staging: true,
+            shards: 2,
+            records: pick(1, 1, 2),
+            budget: Budget { takes: 2, java: 1, attempts: pick(1, 2, 2), ..CALM },
+            ..PLAIN
+        },
     ]
 }
 
@@ -195,6 +220,7 @@ pub(crate) fn walks() -> Vec<Scenario> {
         },
         Scenario { name: "W5", what: "the same, parent and child", child: true, ..lane.clone() },
         Scenario { name: "W6", what: "the same, Java deletes ended leases", deletes: true, ..lane.clone() },
+        Scenario { name: "W8", what: "the same, idempotent destinations", idempotent: true, ..lane.clone() },
         Scenario {
             name: "W7",
             what: "one shard, one destination, one output, no Java",

@@ -68,6 +68,9 @@ pub(crate) struct Scenario {
     pub staging: bool,
     /// Heartbeats with an old counter may still arrive.
     pub old_heartbeats: bool,
+    /// The destinations are idempotent: staging delivers the records of even number, and the others are refused and end
+    /// in an error object.
+    pub idempotent: bool,
     pub budget: Budget,
 }
 
@@ -87,6 +90,7 @@ impl Scenario {
         deletes: false,
         staging: false,
         old_heartbeats: false,
+        idempotent: false,
         budget: Budget {
             takes: 2,
             crashes: 0,
@@ -178,9 +182,14 @@ impl Scene {
         usize::from(*id == self.destinations[1])
     }
 
-    /// The object of a record within a commit.
-    pub(crate) fn output_of(&self, record: u8) -> usize {
-        usize::from(record) % self.scenario.outputs
+    /// The object of a record within a commit; `None` if the destination itself takes it.
+    pub(crate) fn output_of(&self, record: u8) -> Option<usize> {
+        (!self.delivers(record)).then(|| usize::from(record) % self.scenario.outputs)
+    }
+
+    /// Whether staging delivers this record.
+    pub(crate) fn delivers(&self, record: u8) -> bool {
+        self.scenario.idempotent && record.is_multiple_of(2)
     }
 }
 

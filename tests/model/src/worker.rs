@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use standpipe_flow::write::{self, Take};
 use standpipe_flow::{
-    Adopt, CommitId, DestinationPosition, Fence, Finalize, Holding, LeaseRow, Output, Receipt, ReceiptState, Staged,
+    Advance, CommitId, DestinationPosition, Fence, Finalize, Holding, LeaseRow, Output, Receipt, ReceiptState, Staged,
     Tenure,
 };
 use standpipe_pipeline::protocol::{Answer, Effect, Event, Note, Protocol, StagedBatch};
@@ -30,7 +30,7 @@ pub(crate) fn in_core() -> bool {
 }
 
 /// What is counted in [`REACHED`].
-pub(crate) const KINDS: [&str; 10] = [
+pub(crate) const KINDS: [&str; 11] = [
     "found committed",
     "found done",
     "found retracted",
@@ -41,6 +41,7 @@ pub(crate) const KINDS: [&str; 10] = [
     "walked away",
     "incident",
     "dead while staging or refused",
+    "advanced",
 ];
 
 pub(crate) fn reached() -> u16 {
@@ -59,6 +60,7 @@ fn reach(effect: &Effect) {
         Effect::WalkAway { .. } => 7,
         Effect::Incident { .. } => 8,
         Effect::Dead { .. } => 9,
+        Effect::Delivered { receipt, .. } if receipt.outputs.is_empty() => 10,
         _ => return,
     };
     REACHED.set(REACHED.get() | 1 << kind);
@@ -116,9 +118,9 @@ pub(crate) enum Task {
         run: u64,
         receipt: Rc<Receipt>,
     },
-    Adopt {
+    Advance {
         d: usize,
-        adopt: Rc<Adopt>,
+        advance: Rc<Advance>,
     },
     /// Carried out; the answer is on its way.
     Answer {
@@ -139,7 +141,7 @@ impl Task {
             Self::Commit { commit, .. } => Some(commit.cid()),
             Self::Publish { receipt, .. } | Self::Retract { receipt, .. } => Some(receipt.cid),
             Self::Soon { finalize, .. } | Self::Finalize { finalize, .. } => Some(finalize.cid),
-            Self::Adopt { .. } => None,
+            Self::Advance { .. } => None,
         }
     }
 
@@ -147,7 +149,7 @@ impl Task {
     fn of_tenure(&self) -> Option<Tenure> {
         match self {
             Self::Soon { tenure, .. } | Self::Finalize { tenure, .. } => Some(*tenure),
-            Self::Adopt { adopt, .. } => Some(adopt.fence.tenure),
+            Self::Advance { advance, .. } => Some(advance.fence.tenure),
             _ => None,
         }
     }
@@ -166,7 +168,7 @@ impl Hash for Task {
             Self::Soon { d, finalize, tenure } | Self::Finalize { d, finalize, tenure } => {
                 (d, finalize, tenure).hash(hasher);
             }
-            Self::Adopt { d, adopt } => (d, adopt).hash(hasher),
+            Self::Advance { d, advance } => (d, advance).hash(hasher),
             Self::Answer { d, cid, run, answer } => {
                 (d, cid, run).hash(hasher);
                 hash_answer(answer, hasher);
@@ -327,7 +329,7 @@ impl World {
                 }
                 self.task(w, Task::Publish { d, run, receipt: Rc::from(receipt) });
             }
-            Effect::Done { cid, run } => self.task(w, Task::Done { d, cid, run }),
+            Effect::Done { cid, run, .. } => self.task(w, Task::Done { d, cid, run }),
             Effect::FinalizeSoon { finalize, tenure } => {
                 self.task(w, Task::Soon { d, finalize: Rc::new(finalize), tenure });
             }
@@ -335,7 +337,7 @@ impl World {
                 self.task(w, Task::Finalize { d, finalize: Rc::new(finalize), tenure });
             }
             Effect::Retract { run, receipt } => self.task(w, Task::Retract { d, run, receipt: Rc::from(receipt) }),
-            Effect::Adopt(adopt) => self.task(w, Task::Adopt { d, adopt: Rc::new(adopt) }),
+            Effect::Advance(advance) => self.task(w, Task::Advance { d, advance: Rc::new(advance) }),
             Effect::Discard { cid, outputs } => self.discard(cid, &outputs),
             Effect::Settle { lease, tenure, position } => {
                 self.settle(scene, (w, d), (scene.shard(&lease), tenure), position);
@@ -347,6 +349,7 @@ impl World {
                 }
             }
             Effect::HandsOff { why, .. } => self.fault(format!("hands off: {why}")),
+            Effect::Delivered { receipt, .. } if receipt.outputs.is_empty() => {}
             Effect::Delivered { receipt, .. } => {
                 if self.entry(receipt.cid).state() != Some(ReceiptState::Done) {
                     self.fault(format!("commit {} is said to be delivered and is not DONE", number(receipt.cid)));
@@ -392,21 +395,25 @@ impl World {
         let d = scene.dest(&receipt.destination);
         for shard in &receipt.shards {
             for r in scene.index(&shard.from)..scene.index(&shard.to) {
-                if !lost.iter().any(|output| output_index(output) == scene.output_of(r)) {
+                if !lost.iter().any(|output| Some(output_index(output)) == scene.output_of(r)) {
                     self.ghost.excused[scene.shard(&shard.lease)][d] |= 1 << r;
                 }
             }
         }
     }
 
-    /// The batch is durable and invisible.
+    /// The batch is durable and invisible; an idempotent destination has what it takes of it.
     pub(crate) fn staged(&mut self, scene: &Scene, (w, d): (usize, usize), cid: CommitId) {
-        let outputs: Vec<Output> = (0..scene.scenario.outputs).map(output).collect();
+        self.deliver(scene, d, cid);
+        let delivered = scene.scenario.idempotent;
+        let refused = self.entry(cid).ranges.iter().any(|(from, to)| (*from..*to).any(|r| !scene.delivers(r)));
+        let outputs: Vec<Output> = (0..scene.scenario.outputs).filter(|_| refused).map(output).collect();
         for n in 0..outputs.len() {
             self.entry_mut(cid).uploads[n] = Upload::Open;
         }
         let staged = Staged { outputs, ..Staged::default() };
-        self.tell(scene, w, d, Event::Staged { cid, staged: Box::new(StagedBatch { staged, records: 1 }) });
+        let batch = Box::new(StagedBatch { staged, records: 1, delivered });
+        self.tell(scene, w, d, Event::Staged { cid, staged: batch });
     }
 
     /// A crash, or a restart with another config: a new process.

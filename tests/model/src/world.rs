@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
-    Adopt, Commit, CommitId, DestinationId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Position,
+    Advance, Commit, CommitId, DestinationId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Position,
     Receipt, ReceiptState,
 };
 
@@ -39,11 +39,19 @@ pub(crate) struct Entry {
     pub sent: bool,
     /// Nobody can ever come back to it.
     pub over: bool,
+    /// The records of each shard that it was cut for: those between.
+    pub ranges: [(u8, u8); SHARDS],
 }
 
 impl Entry {
-    pub(crate) const NEW: Self =
-        Self { receipt: None, uploads: [Upload::Unmade; OUTPUTS], discarded: false, sent: false, over: false };
+    pub(crate) const NEW: Self = Self {
+        receipt: None,
+        uploads: [Upload::Unmade; OUTPUTS],
+        discarded: false,
+        sent: false,
+        over: false,
+        ranges: [(0, 0); SHARDS],
+    };
 
     pub(crate) fn state(&self) -> Option<ReceiptState> {
         self.receipt.as_ref().map(|receipt| receipt.state)
@@ -58,7 +66,7 @@ impl Entry {
 
 impl Hash for Entry {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        (self.uploads, self.discarded, self.sent, self.over).hash(hasher);
+        (self.uploads, self.discarded, self.sent, self.over, self.ranges).hash(hasher);
         self.receipt.as_ref().map(|receipt| (receipt.state, &receipt.shards)).hash(hasher);
     }
 }
@@ -86,7 +94,7 @@ pub(crate) enum Message {
     Commit(Sent, u8),
     Complete(CommitId, usize),
     Finalize(Rc<Finalize>),
-    Adopt(Rc<Adopt>),
+    Advance(Rc<Advance>),
     Done(CommitId),
     /// Of worker `w` for shard `s`; `current` while its counter is the row's.
     Heartbeat {
@@ -340,10 +348,19 @@ impl World {
         for shard in &receipt.shards {
             let s = scene.shard(&shard.lease);
             for r in scene.index(&shard.from)..scene.index(&shard.to) {
-                if scene.output_of(r) == output {
+                if scene.output_of(r) == Some(output) {
                     let visible = &mut self.ghost.visible[s][d][usize::from(r)];
                     *visible = (*visible + 1).min(2);
                 }
+            }
+        }
+    }
+
+    /// An idempotent destination takes what it takes of a batch: again changes nothing.
+    pub(crate) fn deliver(&mut self, scene: &Scene, d: usize, cid: CommitId) {
+        for (s, (from, to)) in self.entry(cid).ranges.into_iter().enumerate() {
+            for r in (from..to).filter(|r| scene.delivers(*r)) {
+                self.ghost.visible[s][d][usize::from(r)] = 1;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use standpipe_flow::hash::hash64;
-use standpipe_flow::{LeaseKey, Position, Receipt, ReceiptShard, ReceiptState};
+use standpipe_flow::{LeaseKey, Position, Receipt, ReceiptState};
 
 use super::store::{Store, UploadState, upload_of};
 use super::worker::Common;
@@ -62,6 +62,8 @@ fn records(store: &Store, incidents: u64, outcome: &mut Outcome) {
             upload.records.iter().for_each(|id| *found.entry(*id).or_default() += 1);
         }
     }
+    outcome.found += store.taken_in.len();
+    store.taken_in.iter().for_each(|id| *found.entry(*id).or_default() += 1);
     for cid in &partly {
         let visible = |id: &String| store.uploads[id].state == UploadState::Visible;
         if store.receipts[cid].outputs.iter().all(|output| visible(upload_of(output))) {
@@ -102,18 +104,18 @@ fn inside(receipt: &Receipt, records: &[usize], placed: &[(LeaseKey, Position)],
 /// I2: the ranges of a shard chain, but for what a Java worker delivered; the row is at the end of them.
 fn chain(store: &Store, lease: &LeaseKey, outcome: &mut Outcome) {
     let standing = store.receipts.values().filter(|receipt| receipt.state != ReceiptState::Retracted);
-    let mut ranges: Vec<&ReceiptShard> = standing.flat_map(|receipt| &receipt.shards).collect();
-    ranges.retain(|listed| listed.lease == *lease);
-    ranges.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
+    let listed = standing.flat_map(|receipt| &receipt.shards).filter(|listed| listed.lease == *lease);
+    let advanced = store.advanced.iter().filter(|(of, ..)| of == lease).map(|(_, from, to)| (from, to));
+    let mut ranges: Vec<_> = listed.map(|listed| (&listed.from, &listed.to)).chain(advanced).collect();
+    ranges.sort();
     let java = |at: &Position| store.java.iter().any(|(of, _, to)| of == lease && to == at);
     let mut reached = Position::TrimHorizon;
-    for range in ranges {
-        if range.from < reached || (range.from > reached && !java(&range.from)) {
-            outcome
-                .wrong
-                .push(format!("I2: of {lease} a commit begins at {}, the one before ends at {reached}", range.from));
+    for (from, to) in ranges {
+        if *from < reached || (*from > reached && !java(from)) {
+            let wrong = format!("I2: of {lease} a commit begins at {from}, the one before ends at {reached}");
+            outcome.wrong.push(wrong);
         }
-        reached = range.to.clone();
+        reached = to.clone();
     }
     let row = &store.rows[lease];
     let end = store.shards[lease].end();

@@ -26,6 +26,8 @@ pub struct ScriptedDestination {
     pub refusing: u64,
     /// A batch becomes two data objects.
     pub two: bool,
+    /// It takes records itself, by their ids: staging delivers them.
+    pub idempotent: bool,
 }
 
 impl fmt::Debug for ScriptedDestination {
@@ -67,6 +69,21 @@ impl ScriptedDestination {
         }
     }
 
+    /// Takes records in, in two requests: the first may be all that happens.
+    async fn take(&self, good: Vec<usize>, rejected: Vec<RejectedRecord>) -> Result<Staged, DeliveryError> {
+        let delivered_bytes = 10 * good.len() as u64;
+        for records in good.chunks(good.len().div_ceil(2).max(1)) {
+            let records = records.to_vec();
+            let fate = self.wire.fate();
+            let taken = self.wire.send(fate, move |store| store.take_in(&records));
+            taken.await.ok_or_else(|| retry("no answer"))?;
+        }
+        if self.wire.chance(self.slow) {
+            sleep(Duration::from_millis(self.wire.roll(|dice| dice.within(1_000, 8_000)))).await;
+        }
+        Ok(Staged { rejected, delivered_bytes, ..Staged::default() })
+    }
+
     /// Records that the batch's objects hold, and those that no object can.
     fn encode(&self, batch: &Batch) -> (Vec<usize>, Vec<RejectedRecord>) {
         let mut bad = BTreeSet::new();
@@ -89,7 +106,7 @@ fn reject(lease: &LeaseKey, record: &Record) -> RejectedRecord {
 #[async_trait]
 impl Destination for ScriptedDestination {
     fn mode(&self) -> Mode {
-        Mode::Staged
+        if self.idempotent { Mode::Idempotent } else { Mode::Staged }
     }
 
     fn limits(&self) -> BatchLimits {
@@ -110,6 +127,9 @@ impl Destination for ScriptedDestination {
             return Err(DeliveryError::Reject { cause: "this batch never".into() });
         }
         let (good, rejected) = self.encode(batch);
+        if self.idempotent {
+            return self.take(good, rejected).await;
+        }
         let cut = if self.two { good.len().div_ceil(2) } else { good.len() };
         let mut outputs = Vec::new();
         for (n, records) in [&good[..cut], &good[cut..]].into_iter().filter(|part| !part.is_empty()).enumerate() {
@@ -127,7 +147,7 @@ impl Destination for ScriptedDestination {
             return Err(retry("UploadPart failed"));
         }
         let next_ordinal = outputs.len() as u32;
-        Ok(Staged { outputs, rejected, created_at: Some(batch.cut_at), next_ordinal })
+        Ok(Staged { outputs, rejected, created_at: Some(batch.cut_at), next_ordinal, delivered_bytes: 0 })
     }
 
     async fn stage_extra(

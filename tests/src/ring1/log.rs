@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
-    Adopt, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Receipt, ReceiptState, WorkerId,
+    Advance, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Receipt, ReceiptState, WorkerId,
 };
 
 use super::store::{ReceiptWrite, Store};
@@ -34,7 +34,7 @@ where
 /// One conditional write of one row.
 pub async fn write(wire: &Wire, who: &WorkerId, name: &'static str, write: RowWrite) -> Result<LeaseRow, CommitError> {
     let who = who.clone();
-    let rare = ["adopt", "take", "release"].contains(&name);
+    let rare = ["advance", "take", "release"].contains(&name);
     ask(wire, if rare { 250 } else { 0 }, move |store| {
         let answer = store.write(&write);
         let said = match &answer {
@@ -127,7 +127,7 @@ impl CommitLog for ScriptedLog {
         self.ask(80, move |store| self::commit(store, &who, &commit)).await
     }
 
-    async fn done(&self, cid: CommitId) -> Result<(), CommitError> {
+    async fn done(&self, cid: CommitId, _: bool) -> Result<(), CommitError> {
         let who = self.worker.clone();
         self.ask(0, move |store| {
             let answer = store.transact(&[], &ReceiptWrite::Settle(cid, ReceiptState::Done));
@@ -151,8 +151,8 @@ impl CommitLog for ScriptedLog {
         self.row_write("finalize", finalize.write()).await
     }
 
-    async fn adopt(&self, adopt: &Adopt) -> Result<(), CommitError> {
-        self.row_write("adopt", adopt.write()).await
+    async fn advance(&self, advance: &Advance) -> Result<(), CommitError> {
+        self.row_write("advance", advance.write()).await
     }
 
     async fn row(&self, lease: &LeaseKey) -> Result<Option<LeaseRow>, CommitError> {

@@ -12,6 +12,7 @@ use standpipe_flow::{
 use tokio::time::Instant;
 
 use super::Ignored;
+use super::destination::id;
 
 /// A record of the stream, and when it can be read.
 pub struct Produced {
@@ -56,13 +57,13 @@ pub struct Upload {
     pub records: Vec<usize>,
 }
 
-/// What a transaction does to the commit table.
 /// The upload that holds an output: nothing here is held otherwise.
 pub fn upload_of(output: &Output) -> &String {
     let Held::Upload { id, .. } = &output.held else { panic!("no upload: {output:?}") };
     id
 }
 
+/// What a transaction does to the commit table.
 pub enum ReceiptWrite<'a> {
     Nothing,
     Put(&'a Receipt),
@@ -82,6 +83,9 @@ pub struct Store {
     pub shards: BTreeMap<LeaseKey, Shard>,
     /// What the Java worker delivered: (from, to].
     pub java: Vec<(LeaseKey, Position, Position)>,
+    /// What an idempotent destination has, and the ranges that needed no commit: (from, to].
+    pub taken_in: BTreeSet<usize>,
+    pub advanced: Vec<(LeaseKey, Position, Position)>,
     /// The last commit of a shard of which something is visible.
     last_visible: BTreeMap<LeaseKey, (CommitId, Position)>,
     pub wrong: Vec<String>,
@@ -102,6 +106,8 @@ impl Store {
             incidents: BTreeSet::new(),
             shards,
             java: Vec::new(),
+            taken_in: BTreeSet::new(),
+            advanced: Vec::new(),
             last_visible: BTreeMap::new(),
             wrong: Vec::new(),
             events: BTreeMap::new(),
@@ -216,11 +222,24 @@ impl Store {
         }
         let adopted = was.pending.is_none() && is.pending.is_none() && is.at == after.checkpoint && is.at > reached;
         if is.at != reached && !adopted {
-            self.fail(format!("I2, I8: {lease} goes from {reached} to {}", is.at));
+            self.judge_advance(lease, was, &is.at);
         }
         if let Some(pending) = is.pending.clone().filter(|_| was.pending != is.pending) {
             self.judge_commit(before, &is.at, &pending);
         }
+    }
+
+    /// I1: a position moves without a commit only past records that the destination has.
+    fn judge_advance(&mut self, lease: &LeaseKey, was: &DestinationPosition, to: &Position) {
+        let (from, shard) = (&was.at, &self.shards[lease]);
+        let within = shard.records.iter().filter(|made| (from..=to).contains(&&made.record.position()));
+        let missing = within.filter(|made| made.record.position() != *from);
+        let missing = missing.filter(|made| !self.taken_in.contains(&id(&made.record.data))).count();
+        if was.pending.is_some() || to < from || missing > 0 {
+            return self.fail(format!("I1, I2, I8: {lease} goes from {was:?} to {to} without a commit"));
+        }
+        self.advanced.push((lease.clone(), from.clone(), to.clone()));
+        self.count("advances without a commit");
     }
 
     fn judge_commit(&mut self, before: &LeaseRow, from: &Position, pending: &Pending) {
@@ -244,6 +263,16 @@ impl Store {
         if *from < before.checkpoint {
             self.fail(format!("I16: {cid} begins at {from}, checkpoint of {lease} is {}", before.checkpoint));
         }
+    }
+
+    /// An idempotent destination takes records in: again changes nothing.
+    pub fn take_in(&mut self, records: &[usize]) {
+        let before = self.taken_in.len();
+        self.taken_in.extend(records);
+        if self.taken_in.len() - before < records.len() {
+            self.count("records taken in again");
+        }
+        self.note(format!("{} records taken in", records.len()));
     }
 
     /// A new open upload.

@@ -36,6 +36,7 @@ pub struct Common {
     /// Of a thousand: slow, failing and refused stagings.
     pub staging: (u64, u64, u64),
     pub two: bool,
+    pub idempotent: bool,
 }
 
 impl Common {
@@ -68,11 +69,19 @@ impl Process {
         let holdings = Arc::new(Holdings::default());
         let budget = Budget::new(common.memory_bytes);
         let (slow, failing, refusing) = common.staging;
-        let (wire, limits, two) = (common.wire.clone(), common.limits, common.two);
+        let (wire, limits, two, idempotent) = (common.wire.clone(), common.limits, common.two, common.idempotent);
         let delivery = Delivery {
             worker: worker.clone(),
             id: common.destination.clone(),
-            destination: Arc::new(ScriptedDestination { wire: wire.clone(), limits, slow, failing, refusing, two }),
+            destination: Arc::new(ScriptedDestination {
+                wire: wire.clone(),
+                limits,
+                slow,
+                failing,
+                refusing,
+                two,
+                idempotent,
+            }),
             log: Arc::new(ScriptedLog { wire: wire.clone(), worker: worker.clone() }),
             holdings: holdings.clone(),
             budget: budget.clone(),

@@ -82,6 +82,7 @@ impl World {
             metrics: Metrics::default(),
             staging: (rate(&mut dice, 40, 200), rate(&mut dice, 40, 150), rate(&mut dice, 15, 60)),
             two: dice.percent(30),
+            idempotent: dice.percent(25),
         };
         Self {
             common: Arc::new(common),

@@ -76,6 +76,7 @@ fn commit(id: CommitId, leases: &[u64], from: &Position, to: &Position) -> Commi
         arrival: Some(Millis(3)),
     };
     let receipt = Receipt {
+        gave_up: false,
         cid: id,
         state: ReceiptState::Committed,
         destination: lake(),
@@ -135,7 +136,7 @@ async fn the_same_transaction_again_is_the_same_success() {
 async fn a_commit_finalizes_the_one_before_that_was_seen_done() {
     let fixture = Fixture::new(1).await;
     fixture.commits.commit(&commit(cid(1), &[0], &HORIZON, &at(5))).await.expect("committed");
-    fixture.commits.done(cid(1)).await.expect("done");
+    fixture.commits.done(cid(1), false).await.expect("done");
     let mut next = commit(cid(2), &[0], &at(5), &at(9));
     next.shards[0].previous = Some(cid(1));
     fixture.commits.commit(&next).await.expect("committed");
@@ -175,12 +176,12 @@ async fn a_lease_that_is_gone_refuses_without_a_row() {
 #[tokio::test(start_paused = true)]
 async fn done_is_written_once_and_only_over_committed() {
     let fixture = Fixture::new(1).await;
-    let absent = fixture.commits.done(cid(9)).await;
+    let absent = fixture.commits.done(cid(9), false).await;
     assert!(matches!(absent, Err(CommitError::Refused { .. })), "an absent receipt is not made by it");
     assert_eq!(fixture.commits.receipt(cid(9)).await.expect("an answer"), None);
     fixture.commits.commit(&commit(cid(1), &[0], &HORIZON, &at(5))).await.expect("committed");
-    fixture.commits.done(cid(1)).await.expect("done");
-    assert!(matches!(fixture.commits.done(cid(1)).await, Err(CommitError::Refused { .. })));
+    fixture.commits.done(cid(1), false).await.expect("done");
+    assert!(matches!(fixture.commits.done(cid(1), false).await, Err(CommitError::Refused { .. })));
     let receipt = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
     assert_eq!(receipt.state, ReceiptState::Done);
     assert!(matches!(
@@ -204,7 +205,7 @@ async fn a_retract_takes_every_carrier_back_to_where_it_was() {
     assert_eq!(fixture.row(0).await.destinations[&lake()].at, HORIZON);
     let state = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt").state;
     assert_eq!(state, ReceiptState::Retracted);
-    assert!(matches!(fixture.commits.done(cid(1)).await, Err(CommitError::Refused { .. })), "I6");
+    assert!(matches!(fixture.commits.done(cid(1), false).await, Err(CommitError::Refused { .. })), "I6");
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,10 +226,11 @@ async fn adopting_foreign_progress_twice_finds_nothing_to_do() {
     let fixture = Fixture::new(1).await;
     fixture.world.java_checkpoint(&lease(0), "30").await;
     fixture.take(0, 2).await;
-    let adopt = Adopt { fence: Fixture::fence(0, 2), destination: lake(), seen: HORIZON, checkpoint: at(30) };
-    fixture.commits.adopt(&adopt).await.expect("adopted");
+    let advance =
+        Advance { fence: Fixture::fence(0, 2), destination: lake(), from: HORIZON, to: at(30), arrival: None };
+    fixture.commits.advance(&advance).await.expect("adopted");
     assert_eq!(fixture.row(0).await.destinations[&lake()].at, at(30));
-    assert!(matches!(fixture.commits.adopt(&adopt).await, Err(CommitError::Refused { .. })));
+    assert!(matches!(fixture.commits.advance(&advance).await, Err(CommitError::Refused { .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,7 +353,7 @@ async fn a_receipt_of_five_thousand_outputs_is_read_back_from_its_pages() {
     let morning = crate::emulated::MORNING.0 / 1000;
     let first: Vec<u64> = pages_of(&fixture, cid(1)).await.iter().map(expiry).collect();
     assert!(first.len() > 1 && first.iter().all(|at| *at == morning + 400 * day), "{first:?}");
-    fixture.commits.done(cid(1)).await.expect("done");
+    fixture.commits.done(cid(1), false).await.expect("done");
     let then: Vec<u64> = pages_of(&fixture, cid(1)).await.iter().map(expiry).collect();
     assert!(then.len() == first.len() && then.iter().all(|at| *at <= morning + 91 * day), "{then:?}");
     let done = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
@@ -378,7 +380,7 @@ async fn a_page_that_is_not_as_it_was_is_no_receipt_until_it_matters_no_more() {
     let error = fixture.commits.receipt(cid(1)).await.expect_err("a missing page");
     assert!(matches!(error, CommitError::Unreadable { .. }), "{error}");
 
-    fixture.commits.done(cid(1)).await.expect("done, whatever its pages are");
+    fixture.commits.done(cid(1), false).await.expect("done, whatever its pages are");
     let done = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
     assert_eq!((done.state, done.outputs.len()), (ReceiptState::Done, 0), "nobody needs them any more");
 }

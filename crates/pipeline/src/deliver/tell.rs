@@ -1,7 +1,7 @@
 //! What a delivery loop tells: the log, the metrics, the map of holdings. Effects of the protocol that ask nothing of a
 //! service end here.
 
-use standpipe_flow::{LeaseKey, OutputKind, Receipt};
+use standpipe_flow::{Held, LeaseKey, OutputKind, Receipt};
 use tracing::{debug, error, info, warn};
 
 use super::{Loop, Order};
@@ -30,7 +30,12 @@ impl Loop {
                 info!(cid = %cid, why, "a batch will not be committed");
                 metrics.commits.get_or_create(&at.why("dead")).inc();
             }
-            Effect::Delivered { receipt, by_us: true } => self.delivered(&receipt),
+            Effect::Delivered { receipt, by_us: true } => {
+                self.delivered(&receipt);
+                if receipt.outputs.iter().any(|output| matches!(output.held, Held::Slice { .. })) {
+                    self.effects.spawn(self.context.clone().clear(*receipt));
+                }
+            }
             Effect::Delivered { receipt, by_us: false } => {
                 debug!(cid = %receipt.cid, "another worker had delivered it already");
             }
@@ -55,6 +60,13 @@ impl Loop {
 
     fn delivered(&mut self, receipt: &Receipt) {
         let (metrics, at) = (&self.context.metrics, &self.context.at);
+        if receipt.gave_up {
+            let records: u64 = receipt.outputs.iter().filter(|o| o.kind == OutputKind::Data).map(|o| o.records).sum();
+            metrics.commits.get_or_create(&at.why("gave_up")).inc();
+            metrics.given_up_records.get_or_create(at).inc_by(records);
+            error!(cid = %receipt.cid, records, "given up: what was refused waits to be delivered by hand");
+            return;
+        }
         metrics.commits.get_or_create(&at.why("done")).inc();
         let errors: u64 = receipt.outputs.iter().filter(|o| o.kind == OutputKind::Error).map(|o| o.records).sum();
         metrics.delivery_records.get_or_create(at).inc_by(receipt.records.saturating_sub(errors));
@@ -75,7 +87,7 @@ impl Loop {
                 info!(cid = %receipt.cid, bucket, key, records, bytes, "delivered");
             }
         }
-        if many {
+        if many || receipt.outputs.is_empty() {
             let (outputs, records, bytes) = (receipt.outputs.len(), receipt.records, receipt.bytes);
             info!(cid = %receipt.cid, outputs, records, bytes, "delivered");
         }
@@ -94,7 +106,13 @@ pub(super) fn begin_at_zero(metrics: &Metrics, at: &At) {
         &metrics.destination_detached,
     ];
     gauges.into_iter().for_each(|gauge| drop(gauge.get_or_create(at)));
-    let counters = [&metrics.incidents, &metrics.delivery_records, &metrics.delivery_bytes, &metrics.delivery_outputs];
+    let counters = [
+        &metrics.incidents,
+        &metrics.delivery_records,
+        &metrics.delivery_bytes,
+        &metrics.delivery_outputs,
+        &metrics.given_up_records,
+    ];
     counters.into_iter().for_each(|counter| drop(counter.get_or_create(at)));
     drop(metrics.commits.get_or_create(&at.why("done")));
     drop(metrics.destination_detaches.get_or_create(at));

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::{
-    Adopt, BatchLimits, Chunk, Commit, CommitError, DeliveryError, DestinationPosition, Fence, Finalize, Generation,
+    Advance, BatchLimits, Chunk, Commit, CommitError, DeliveryError, DestinationPosition, Fence, Finalize, Generation,
     LeaseRow, Mode, Output, Published, Receipt, Record, SequenceNumber, Staged,
 };
 use tokio::sync::oneshot;
@@ -61,7 +61,7 @@ impl CommitLog for Silent {
     async fn commit(&self, _: &Commit) -> Result<(), CommitError> {
         std::future::pending().await
     }
-    async fn done(&self, _: CommitId) -> Result<(), CommitError> {
+    async fn done(&self, _: CommitId, _: bool) -> Result<(), CommitError> {
         std::future::pending().await
     }
     async fn receipt(&self, _: CommitId) -> Result<Option<Receipt>, CommitError> {
@@ -70,7 +70,7 @@ impl CommitLog for Silent {
     async fn finalize(&self, _: &Finalize) -> Result<(), CommitError> {
         std::future::pending().await
     }
-    async fn adopt(&self, _: &Adopt) -> Result<(), CommitError> {
+    async fn advance(&self, _: &Advance) -> Result<(), CommitError> {
         std::future::pending().await
     }
     async fn row(&self, _: &LeaseKey) -> Result<Option<LeaseRow>, CommitError> {

@@ -57,7 +57,7 @@ impl Destination for Scripted {
             rejected.map(|of| RejectedRecord::of(of, "format-conversion-failed", "Code", "why")).collect();
         let taken = (batch.records().count() - rejected.len()) as u64;
         let outputs = if taken > 0 { vec![output(OutputKind::Data, taken)] } else { Vec::new() };
-        Ok(Staged { outputs, rejected, created_at: None, next_ordinal: 7 })
+        Ok(Staged { outputs, rejected, created_at: None, next_ordinal: 7, ..Staged::default() })
     }
     async fn stage_extra(&self, _: CommitId, object: &ExtraObject) -> Result<(Output, Option<Millis>), DeliveryError> {
         self.objects.lock().expect("no test panics with it").push(object.clone());
@@ -89,7 +89,7 @@ impl CommitLog for Scripted {
         self.asked.lock().expect("no test panics with it").push("commit");
         Ok(())
     }
-    async fn done(&self, _: CommitId) -> Result<(), CommitError> {
+    async fn done(&self, _: CommitId, _: bool) -> Result<(), CommitError> {
         Ok(())
     }
     async fn receipt(&self, _: CommitId) -> Result<Option<Receipt>, CommitError> {
@@ -98,7 +98,7 @@ impl CommitLog for Scripted {
     async fn finalize(&self, _: &Finalize) -> Result<(), CommitError> {
         Ok(())
     }
-    async fn adopt(&self, _: &Adopt) -> Result<(), CommitError> {
+    async fn advance(&self, _: &Advance) -> Result<(), CommitError> {
         Ok(())
     }
     async fn row(&self, _: &LeaseKey) -> Result<Option<LeaseRow>, CommitError> {

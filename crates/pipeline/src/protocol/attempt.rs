@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use standpipe_flow::{
-    Commit, CommitId, CommitShard, DestinationPosition, LeaseKey, LeaseRow, Millis, Output, Pending, PendingMode,
-    Position, Range, Receipt, ReceiptShard, ReceiptState, Tenure,
+    Advance, Commit, CommitId, CommitShard, DestinationPosition, LeaseKey, LeaseRow, Millis, Output, Pending,
+    PendingMode, Position, Range, Receipt, ReceiptShard, ReceiptState, Tenure,
 };
 
 use super::event::StagedBatch;
@@ -22,6 +22,8 @@ pub(super) struct Attempt {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     Staging(Vec<Range>),
+    /// Delivered, with nothing to commit: each shard's position is on its way.
+    Advancing(Box<HashedReceipt>),
     Committing(Box<HashedCommit>),
     /// The receipt is being read, because of this.
     Asking(Doubt),
@@ -75,7 +77,7 @@ impl Attempt {
 
     /// Whether it is a batch of ours that is not yet decided: these hold memory or a reader up.
     pub(super) fn undecided(&self) -> bool {
-        matches!(self.phase, Phase::Staging(_) | Phase::Committing(_))
+        matches!(self.phase, Phase::Staging(_) | Phase::Advancing(_) | Phase::Committing(_))
     }
 
     /// Whether a commit of this shard is, or may be, on its way.
@@ -109,7 +111,12 @@ impl Protocol {
             return;
         };
         let (run, ranges) = (*run, ranges.clone());
+        let delivered = batch.delivered && batch.staged.outputs.is_empty();
         let commit = self.commit_of(cid, &ranges, batch);
+        // A commit that the row may still carry is finalized by the next one alone.
+        if delivered && commit.shards.iter().all(|shard| shard.previous.is_none()) {
+            return self.advance(&ranges, commit.receipt, effects);
+        }
         if let Some(attempt) = self.attempts.get_mut(&cid) {
             attempt.phase = Phase::Committing(Box::new(HashedCommit(commit.clone())));
         }
@@ -138,11 +145,13 @@ impl Protocol {
         Commit {
             shards: ranges.iter().map(shard).collect(),
             receipt: Receipt {
+                gave_up: false,
                 cid,
                 state: ReceiptState::Committed,
                 destination: self.destination.clone(),
                 shards: ranges.iter().map(listed).collect(),
-                bytes: batch.staged.outputs.iter().map(|output| output.size).sum(),
+                bytes: batch.staged.delivered_bytes
+                    + batch.staged.outputs.iter().map(|output| output.size).sum::<u64>(),
                 outputs: batch.staged.outputs,
                 config: self.config.clone(),
                 worker: self.me.clone(),
@@ -159,11 +168,51 @@ impl Protocol {
         }
     }
 
+    /// The batch is delivered and leaves nothing to commit: each shard goes on by itself. Whoever does not get that far
+    /// delivers its records again, which changes nothing.
+    fn advance(&mut self, ranges: &[Range], receipt: Receipt, effects: &mut Vec<Effect>) {
+        for range in ranges {
+            effects.push(Effect::Advance(Advance {
+                fence: range.fence.clone(),
+                destination: self.destination.clone(),
+                from: range.from.clone(),
+                to: range.to.clone(),
+                arrival: range.arrival,
+            }));
+        }
+        self.enter(receipt.cid, Phase::Advancing(Box::new(HashedReceipt(receipt))));
+    }
+
+    /// One shard of a delivered batch has advanced, or must be taken again.
+    pub(super) fn batch_advanced(&mut self, cid: CommitId, lease: &LeaseKey, written: bool, effects: &mut Vec<Effect>) {
+        let Some(Attempt { phase: Phase::Advancing(receipt), held, .. }) = self.attempts.get_mut(&cid) else { return };
+        held.remove(lease);
+        let over = held.is_empty().then(|| receipt.0.clone());
+        let listed = receipt.0.shards.iter().find(|listed| listed.lease == *lease).cloned();
+        if let (true, Some(listed), Some(shard)) = (written, listed, self.shards.get_mut(lease)) {
+            (shard.at, shard.arrival, shard.stage) = (listed.to, listed.arrival, Stage::Ready);
+            self.settle(lease, effects);
+        } else {
+            self.walk_away(lease, "its position could not be advanced", effects);
+        }
+        if let Some(receipt) = over {
+            self.attempts.remove(&cid);
+            effects.push(Effect::Delivered { receipt: Box::new(receipt), by_us: true });
+        }
+    }
+
     /// A shard of the attempt is gone. Before the transaction was sent the attempt dies with it.
     pub(super) fn leave_attempt(&mut self, cid: CommitId, lease: &LeaseKey, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.attempts.get_mut(&cid) else { return };
-        if attempt.held.remove(lease).is_some() && matches!(attempt.phase, Phase::Staging(_)) {
-            self.die(cid, "a lease of it was lost", effects);
+        if attempt.held.remove(lease).is_none() {
+            return;
+        }
+        match &attempt.phase {
+            Phase::Staging(_) => self.die(cid, "a lease of it was lost", effects),
+            Phase::Advancing(_) if attempt.held.is_empty() => {
+                self.die(cid, "its leases were lost before their positions were written", effects);
+            }
+            _ => {}
         }
     }
 
@@ -196,7 +245,12 @@ impl Protocol {
             }
             (Phase::Publishing(receipt), Answer::Published) => {
                 self.enter(cid, Phase::MarkingDone(receipt));
-                effects.push(Effect::Done { cid, run });
+                effects.push(Effect::Done { cid, run, gave_up: false });
+            }
+            (Phase::Publishing(mut receipt), Answer::GaveUp) => {
+                receipt.0.gave_up = true;
+                self.enter(cid, Phase::MarkingDone(receipt));
+                effects.push(Effect::Done { cid, run, gave_up: true });
             }
             (Phase::Publishing(_), Answer::Gone { outputs, published }) => {
                 self.ask(cid, Doubt::Lost { lost: outputs, published }, effects);

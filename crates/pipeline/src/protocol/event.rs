@@ -1,7 +1,7 @@
 //! What the protocol is told, and what it asks for.
 
 use standpipe_flow::{
-    Adopt, Commit, CommitId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Output, Position, Range,
+    Advance, Commit, CommitId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Output, Position, Range,
     Receipt, Staged, Tenure,
 };
 
@@ -73,8 +73,8 @@ pub enum Event {
         /// The lease.
         lease: LeaseKey,
     },
-    /// The adopting write was answered: the new position, or `None` if it was refused.
-    Adopted {
+    /// [`Effect::Advance`] was answered: the new position, or `None` if it was refused.
+    Advanced {
         /// The lease.
         lease: LeaseKey,
         /// The acquisition.
@@ -91,6 +91,8 @@ pub struct StagedBatch {
     pub staged: Staged,
     /// User records covered, rejected ones included.
     pub records: u64,
+    /// The destination has them (`Mode::Idempotent`): without outputs there is nothing left to commit.
+    pub delivered: bool,
 }
 
 /// An answer to an effect of an attempt.
@@ -118,6 +120,8 @@ pub enum Answer {
     Unreadable,
     /// [`Effect::Publish`]: everything is visible.
     Published,
+    /// [`Effect::Publish`]: the destination refused it for too long; what is not visible is written down.
+    GaveUp,
     /// [`Effect::Publish`]: these can never be made visible.
     Gone {
         /// What is lost.
@@ -173,6 +177,8 @@ pub enum Effect {
         cid: CommitId,
         /// The run.
         run: u64,
+        /// Whether it was given up, which is written beside it.
+        gave_up: bool,
     },
     /// Finalize in a second, unless a commit carries it ([`Event::FinalizeDue`]).
     FinalizeSoon {
@@ -195,8 +201,8 @@ pub enum Effect {
         /// The receipt.
         receipt: Box<Receipt>,
     },
-    /// Adopt a Java worker's progress.
-    Adopt(Adopt),
+    /// Move a shard's position without a commit: its batch is delivered, or a Java worker has come further.
+    Advance(Advance),
     /// Throw outputs away: proven dead.
     Discard {
         /// The attempt.
@@ -238,7 +244,7 @@ pub enum Effect {
         /// Why.
         why: &'static str,
     },
-    /// The commit is DONE.
+    /// The commit is DONE; or the batch was delivered and needed none, then no such receipt stands anywhere.
     Delivered {
         /// The receipt.
         receipt: Box<Receipt>,

@@ -1,6 +1,6 @@
 //! What a take finds, and how it is brought to its end (protocol 4).
 
-use standpipe_flow::{Adopt, CommitId, Fence, Finalize, LeaseKey, LeaseRow, Millis, PendingMode, Position, Tenure};
+use standpipe_flow::{Advance, CommitId, Fence, Finalize, LeaseKey, LeaseRow, Millis, PendingMode, Position, Tenure};
 
 use super::attempt::Attempt;
 use super::{Effect, Note, Protocol, Shard, Stage};
@@ -79,39 +79,46 @@ impl Protocol {
         effects.push(Effect::Finalize { finalize, tenure: shard.fence.tenure });
     }
 
-    /// 4.8: nothing is pending. A `checkpoint` past our position is a Java worker's progress: adopt it first.
+    /// 4.8: nothing is pending. A `checkpoint` past our position is a Java worker's progress: advance it first.
     pub(super) fn begin(&mut self, lease: &LeaseKey, effects: &mut Vec<Effect>) {
         let destination = self.destination.clone();
         let Some(shard) = self.shards.get_mut(lease) else { return };
         if shard.checkpoint > shard.at {
             shard.stage = Stage::Adopting;
-            effects.push(Effect::Adopt(Adopt {
+            effects.push(Effect::Advance(Advance {
                 fence: shard.fence.clone(),
                 destination,
-                seen: shard.at.clone(),
-                checkpoint: shard.checkpoint.clone(),
+                from: shard.at.clone(),
+                to: shard.checkpoint.clone(),
+                arrival: None,
             }));
         } else {
             self.rewind(lease, effects);
         }
     }
 
-    pub(super) fn adopted(
+    /// The answer to an [`Effect::Advance`]; of a batch, or of a Java worker's progress.
+    pub(super) fn advanced(
         &mut self,
         lease: &LeaseKey,
         tenure: Tenure,
         position: Option<Position>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(shard) = self.shard(lease, tenure).filter(|shard| shard.stage == Stage::Adopting) else { return };
-        match position {
-            Some(position) => {
+        let Some(shard) = self.shard(lease, tenure) else { return };
+        match (&shard.stage, position) {
+            (Stage::Busy(cid), position) => {
+                let cid = *cid;
+                self.batch_advanced(cid, lease, position.is_some(), effects);
+            }
+            (Stage::Adopting, Some(position)) => {
                 (shard.at, shard.arrival) = (position, None);
                 effects.push(Effect::Note(Note::Adopted));
                 self.settle(lease, effects);
                 self.rewind(lease, effects);
             }
-            None => self.walk_away(lease, "its adopting write was refused", effects),
+            (Stage::Adopting, None) => self.walk_away(lease, "its adopting write was refused", effects),
+            _ => {}
         }
     }
 

@@ -103,7 +103,17 @@ fn cut(protocol: &mut Protocol, n: u8, leases: &[u8], to: u64) {
 fn stage(protocol: &mut Protocol, n: u8) -> Vec<Effect> {
     let outputs = vec![output("data"), output("errors")];
     let staged = Staged { outputs, ..Staged::default() };
-    protocol.step(Event::Staged { cid: cid(n), staged: Box::new(StagedBatch { staged, records: 5 }) })
+    protocol.step(Event::Staged { cid: cid(n), staged: Box::new(StagedBatch { staged, records: 5, delivered: false }) })
+}
+
+/// An idempotent destination has the batch, but for what became these outputs.
+fn delivered(protocol: &mut Protocol, n: u8, outputs: Vec<Output>) -> Vec<Effect> {
+    let staged = Staged { outputs, delivered_bytes: 70, ..Staged::default() };
+    protocol.step(Event::Staged { cid: cid(n), staged: Box::new(StagedBatch { staged, records: 5, delivered: true }) })
+}
+
+fn advanced(protocol: &mut Protocol, lease: u8, position: Option<Position>) -> Vec<Effect> {
+    protocol.step(Event::Advanced { lease: key(lease), tenure: tenure(1), position })
 }
 
 /// Cuts and stages; the transaction that is asked for, and its run.
@@ -188,7 +198,7 @@ fn a_batch_is_published_only_once_committed_and_finalized_only_once_done() {
     let committed = answer(&mut protocol, 1, run, Answer::Committed);
     assert!(publishes(&committed) && settles(&committed, 0, &at(10)), "`at` stays at the beginning: {committed:?}");
     let published = answer(&mut protocol, 1, run, Answer::Published);
-    assert_eq!(published, vec![Effect::Done { cid: cid(1), run }], "I17: nothing else before DONE");
+    assert_eq!(published, vec![Effect::Done { cid: cid(1), run, gave_up: false }], "I17: nothing else before DONE");
     assert!(protocol.ready(&key(0)).is_none() && !protocol.settled(&key(0)));
 
     let done = answer(&mut protocol, 1, run, Answer::Done);
@@ -408,7 +418,10 @@ fn recovering(state: ReceiptState) -> (Protocol, u64, Receipt, Vec<Effect>) {
 fn a_found_commit_is_published_finalized_and_only_then_read_on() {
     let (mut protocol, run, _, effects) = recovering(ReceiptState::Committed);
     assert!(notes(&effects, Note::FoundCommitted) && publishes(&effects));
-    assert_eq!(answer(&mut protocol, 1, run, Answer::Published), vec![Effect::Done { cid: cid(1), run }]);
+    assert_eq!(
+        answer(&mut protocol, 1, run, Answer::Published),
+        vec![Effect::Done { cid: cid(1), run, gave_up: false }]
+    );
     let done = answer(&mut protocol, 1, run, Answer::Done);
     assert!(finalizes(&done, 0, 1, &at(20)) && !reads(&done, 0, &at(20)), "{done:?}");
     let told = protocol.step(Event::Finalized { lease: key(0), tenure: tenure(2), cid: cid(1) });
@@ -548,9 +561,9 @@ fn the_progress_of_a_java_worker_is_adopted_before_anything_is_read() {
     let java = |pending| LeaseRow { checkpoint: at(14), own_checkpoint: Some(at(14)), ..row(0, 2, 10, pending) };
     let mut protocol = protocol();
     let taken = take(&mut protocol, java(None));
-    let [Effect::Adopt(adopt)] = taken.as_slice() else { panic!("adopt first: {taken:?}") };
-    assert_eq!((&adopt.seen, &adopt.checkpoint), (&at(10), &at(14)));
-    let event = |position| Event::Adopted { lease: key(0), tenure: tenure(2), position };
+    let [Effect::Advance(advance)] = taken.as_slice() else { panic!("advance first: {taken:?}") };
+    assert_eq!((&advance.from, &advance.to), (&at(10), &at(14)));
+    let event = |position| Event::Advanced { lease: key(0), tenure: tenure(2), position };
     let mut refused = protocol.clone();
     assert!(walks_away(&refused.step(event(None)), 0), "somebody else was here: take it again");
     let adopted = protocol.step(event(Some(at(14))));
@@ -572,4 +585,56 @@ fn foreign_progress_never_retracts_a_pending_commit() {
     answer(&mut protocol, 1, 1, Answer::Done);
     let told = protocol.step(Event::Finalized { lease: key(0), tenure: tenure(2), cid: cid(1) });
     assert!(reads(&told, 0, &at(20)), "{told:?}");
+}
+
+// ---- idempotent destinations ------------------------------------------------------------------------------------
+
+#[test]
+fn a_delivered_batch_advances_each_shard_by_itself_and_needs_no_commit() {
+    let mut protocol = holding(2);
+    cut(&mut protocol, 1, &[0, 1], 20);
+    let effects = delivered(&mut protocol, 1, Vec::new());
+    let advances = |effect: &Effect| matches!(effect, Effect::Advance(advance) if (&advance.from, &advance.to) == (&at(10), &at(20)));
+    assert!(effects.len() == 2 && effects.iter().all(advances), "{effects:?}");
+    assert!(protocol.ready(&key(0)).is_none() && !protocol.settled(&key(0)), "I7: not before its position is written");
+
+    let first = advanced(&mut protocol, 0, Some(at(20)));
+    assert!(settles(&first, 0, &at(20)) && first.len() == 1, "{first:?}");
+    assert!(protocol.settled(&key(0)) && protocol.knows(cid(1)));
+    assert_eq!(protocol.ready(&key(0)).map(|(_, from, _)| from.clone()), Some(at(20)), "I2: the next one continues");
+
+    let second = advanced(&mut protocol, 1, None);
+    assert!(walks_away(&second, 1), "its records come again, under the next acquisition: {second:?}");
+    let Some(Effect::Delivered { receipt, by_us: true }) = second.last() else { panic!("{second:?}") };
+    assert_eq!((receipt.records, receipt.bytes, receipt.outputs.len()), (5, 70, 0));
+    assert!(!protocol.knows(cid(1)));
+}
+
+#[test]
+fn what_an_idempotent_destination_refuses_is_committed_and_the_next_batch_carries_it() {
+    let mut protocol = holding(1);
+    cut(&mut protocol, 1, &[0], 20);
+    let effects = delivered(&mut protocol, 1, vec![output("errors")]);
+    let [Effect::Commit { run, .. }] = effects.as_slice() else { panic!("error objects exactly once: {effects:?}") };
+    deliver(&mut protocol, 1, *run);
+    // Not yet finalized: an advance would demand a row without a commit.
+    cut(&mut protocol, 2, &[0], 30);
+    let effects = delivered(&mut protocol, 2, Vec::new());
+    let [Effect::Commit { run, commit }] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!((commit.shards[0].previous, commit.receipt.outputs.len()), (Some(cid(1)), 0));
+    deliver(&mut protocol, 2, *run);
+    protocol.step(Event::Finalized { lease: key(0), tenure: tenure(1), cid: cid(2) });
+    cut(&mut protocol, 3, &[0], 40);
+    assert!(matches!(delivered(&mut protocol, 3, Vec::new()).as_slice(), [Effect::Advance(_)]));
+}
+
+#[test]
+fn a_lease_that_is_lost_while_its_position_is_written_leaves_the_others_alone() {
+    let mut protocol = holding(2);
+    cut(&mut protocol, 1, &[0, 1], 20);
+    delivered(&mut protocol, 1, Vec::new());
+    assert_eq!(protocol.step(Event::Lost { lease: key(0), tenure: tenure(1) }), Vec::new());
+    assert_eq!(advanced(&mut protocol, 0, Some(at(20))), Vec::new(), "I9: a late answer is for nobody");
+    let lost = protocol.step(Event::Lost { lease: key(1), tenure: tenure(1) });
+    assert!(matches!(lost.as_slice(), [Effect::Dead { .. }]) && protocol.attempts() == 0, "{lost:?}");
 }
