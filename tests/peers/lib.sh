@@ -127,3 +127,48 @@ start_s3() {
   s3=http://127.0.0.1:$port
   wait_for s3 "$s3"
 }
+
+# PostgreSQL, Debian's, under a user of its own, for it does not run as root. Sets $postgres_port and $postgres_bin; the
+# role `rs` may do everything, and the database `dev` is there. Its data lies in $work/postgres. Without fsync: a server
+# that is killed comes back whole all the same, a machine that loses power would not.
+install_postgres() {
+  postgres_bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -1)
+  [ -z "$postgres_bin" ] || return 0
+  retry apt-get update -qq
+  retry env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
+  postgres_bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -1)
+}
+
+start_postgres() {
+  install_postgres
+  local data=$work/postgres as=()
+  postgres_port=$(free_port)
+  mkdir -p "$data"
+  if [ "$(id -u)" = 0 ]; then
+    as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+    chmod 711 "$work"
+    chown postgres "$data"
+  fi
+  "${as[@]}" "$postgres_bin/initdb" -D "$data" -A trust -U rs --encoding=UTF8 --locale=C --no-sync >"$work/initdb.log" 2>&1
+  cat >>"$data/postgresql.conf" <<CONF
+listen_addresses = '127.0.0.1'
+port = $postgres_port
+unix_socket_directories = ''
+fsync = off
+full_page_writes = off
+max_connections = 300
+max_wal_size = 2GB
+CONF
+  start postgres "${as[@]}" "$postgres_bin/postgres" -D "$data"
+  for _ in $(seq 300); do
+    if "$postgres_bin/psql" -qAt -h 127.0.0.1 -p "$postgres_port" -U rs -d postgres -c 'SELECT 1' >/dev/null 2>&1; then
+      "$postgres_bin/psql" -qAt -h 127.0.0.1 -p "$postgres_port" -U rs -d postgres -c 'CREATE DATABASE dev'
+      return 0
+    fi
+    kill -0 "${started[-1]}" 2>/dev/null || break
+    sleep 0.1
+  done
+  echo "postgres does not answer" >&2
+  tail -20 "$work/postgres.log" >&2
+  return 1
+}

@@ -106,6 +106,11 @@ impl Resolver<'_> {
             Some(SchemaFile::Columns(text)) => self.written(&format!("{schema_path}.columns"), &text),
             Some(SchemaFile::File(text)) => self.schema_file(&format!("{schema_path}.file"), &text),
             Some(SchemaFile::Glue(file)) => TableColumns::Glue(self.glue(&format!("{schema_path}.glue"), *file)),
+            Some(SchemaFile::Infer(file)) => {
+                let path = format!("{schema_path}.infer.sample");
+                let sample = file.sample.and_then(|text| self.text(&path, &text, "a number of records", names::sample));
+                TableColumns::Inferred { sample: sample.unwrap_or(limits::SAMPLE_DEFAULT) }
+            }
             None => {
                 self.findings.push(
                     Finding::new(at, &schema_path, format!("{word} needs a `schema` beside it"))
@@ -128,6 +133,13 @@ impl Resolver<'_> {
         {
             let finding = Finding::new(deserializer_at, &path, format!("it does not fit the columns: {}", e.reason));
             self.findings.push(finding.hint(e.hint));
+        }
+        if let (TableColumns::Inferred { .. }, Deserializer::Openx { column_keys, .. }) = (&columns, &deserializer)
+            && !column_keys.is_empty()
+        {
+            let message = "`column_keys` renames columns, and inferred ones have the names of their keys";
+            let hint = "`standpipe infer FILE` prints columns for `schema: { columns: ... }`".to_owned();
+            self.findings.push(Finding::new(deserializer_at, &path, message).hint(hint));
         }
         Table { columns, deserializer }
     }

@@ -178,7 +178,7 @@ impl<'s> Shape<'s, '_> {
 
     fn map(&mut self, allowed: &Allowed<'s>, entries: &[(Key, Node)], place: &Place) {
         let mut seen: BTreeMap<&str, At> = BTreeMap::new();
-        // A key that is missing because it was misspelt, or replaced by one that is not built, has its finding already.
+        // A key that is missing because it was misspelt has its finding already.
         let mut meant: Vec<&str> = Vec::new();
         for (key, value) in entries {
             if let Some(first) = seen.insert(&key.text, key.at) {
@@ -198,9 +198,6 @@ impl<'s> Shape<'s, '_> {
                 Some(schema) => self.node(schema, value, &place.key(key, named.is_none())),
                 None if not_built::contains(&place.pattern, &key.text) => {
                     self.not_built(key.at, &key.text, place);
-                    meant.extend(
-                        not_built::REPLACES.iter().find(|(name, _)| *name == key.text).map(|(_, built)| *built),
-                    );
                 }
                 None => meant.extend(self.unknown(allowed, key, place)),
             }

@@ -51,6 +51,19 @@ pub enum Detail {
     Lambda(Arc<str>),
     /// The table of the Glue Data Catalog whose columns did not fit: `dataCatalogTable`.
     Table(Arc<CatalogTable>),
+    /// The document that was refused: its id, its index.
+    Document(Arc<Document>),
+}
+
+/// A document of OpenSearch, as an error line names it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Document {
+    /// `esDocumentId`: the id that it was to have; empty where the service would have given one.
+    pub id: String,
+    /// `esIndexName`.
+    pub index: String,
+    /// In a collection of OpenSearch Serverless: the members are `osDocumentId` and `osIndexName`.
+    pub serverless: bool,
 }
 
 /// A table of the Glue Data Catalog, as an error line names it. What is unknown is empty.

@@ -253,6 +253,19 @@ pub(crate) enum SchemaFile {
     File(Located<PathText>),
     /// A table of the Glue Data Catalog. Its columns are read at the start, and again while the program runs.
     Glue(Box<GlueFile>),
+    /// Inferred from the first records that are delivered, then frozen once for all workers and for good. A field that
+    /// none of these records has is left out from then on.
+    Infer(InferFile),
+}
+
+/// How columns are inferred.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Infer")]
+pub(crate) struct InferFile {
+    /// The most records of the first batch that are looked at, spread over it evenly. Default 10000.
+    #[schemars(extend("default" = 10_000))]
+    pub(crate) sample: Option<Located<CountText>>,
 }
 
 /// A table of the Glue Data Catalog.
