@@ -20,6 +20,8 @@ pub(crate) mod name {
     pub(crate) const CID: &str = "cid";
     pub(crate) const STATE: &str = "state";
     pub(crate) const EXPIRES_AT: &str = "expiresAt";
+    /// Beside DONE: the commit was given up. Absent otherwise.
+    pub(crate) const GAVE_UP: &str = "gaveUp";
     pub(super) const DESTINATION: &str = "destination";
     pub(super) const SHARDS: &str = "shards";
     pub(super) const OUTPUTS: &str = "outputs";
@@ -72,6 +74,9 @@ pub(crate) fn encode(receipt: &Receipt) -> Item {
     let mut put = |attribute: &str, value: AttributeValue| item.insert(attribute.to_owned(), value);
     put(name::CID, text(receipt.cid.to_string()));
     put(name::STATE, text(state_word(receipt.state)));
+    if receipt.gave_up {
+        put(name::GAVE_UP, AttributeValue::Bool(true));
+    }
     put(name::DESTINATION, text(receipt.destination.as_str()));
     put(name::SHARDS, AttributeValue::L(receipt.shards.iter().map(encode_shard).collect()));
     match Paged::of(&receipt.outputs) {
@@ -178,6 +183,7 @@ pub(crate) fn decode(item: &Item) -> Result<(Receipt, Option<OnPages>), RowError
     let receipt = Receipt {
         cid: CommitId::parse(key).ok_or_else(|| fields.malformed(name::CID, "a ULID"))?,
         state,
+        gave_up: matches!(item.get(name::GAVE_UP), Some(AttributeValue::Bool(true))),
         destination: DestinationId::new(need_text(&fields, name::DESTINATION)?),
         shards: decode_list(&fields, name::SHARDS, decode_shard)?,
         outputs: match on_pages {

@@ -159,7 +159,7 @@ metrics! {
     delivery_data_freshness_seconds: At => Seconds, "delivery_data_freshness_seconds";
     /// Records that became error records, by output type
     error_records: Why => Counter, "error_records";
-    /// Commits by result: done, dead, unclear
+    /// Commits by result: done, dead, unclear, gave_up
     commits: Why => Counter, "commits";
     /// What takes found and what became of it: nothing, committed, done, retracted, recognised, adopted
     recoveries: Why => Counter, "recoveries";
@@ -169,6 +169,8 @@ metrics! {
     publish_blocked: At => Gauge, "publish_blocked";
     /// Leases given up for a human to look at
     commit_quarantined: At => Gauge, "commit_quarantined";
+    /// Records of commits that a destination refused for too long; they wait to be delivered by hand
+    given_up_records: At => Counter, "given_up_records";
     /// Commits of which part was visible when the rest was lost
     incidents: At => Counter, "incidents";
     /// Broken invariants, by id

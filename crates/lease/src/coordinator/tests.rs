@@ -156,6 +156,7 @@ fn commit(held: &Fence) -> Commit {
     let shard =
         CommitShard { fence: held.clone(), from: Position::TrimHorizon, from_arrival: None, to: at(5), previous: None };
     let receipt = Receipt {
+        gave_up: false,
         cid: cid(1),
         state: ReceiptState::Committed,
         destination: lake(),

@@ -66,6 +66,7 @@ fn receipt(shards: usize) -> Receipt {
         arrival: Some(Millis(1_790_000_000_000)),
     };
     Receipt {
+        gave_up: false,
         cid: CommitId([1; 16]),
         state: ReceiptState::Committed,
         destination: DestinationId::new("lake"),

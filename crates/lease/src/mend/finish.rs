@@ -68,7 +68,8 @@ impl Mend {
             }
         };
         let moved = match published {
-            Published::All => self.ask(|| self.commits.done(cid)).await,
+            Published::All => self.ask(|| self.commits.done(cid, false)).await,
+            Published::GaveUp => self.ask(|| self.commits.done(cid, true)).await,
             Published::Gone { published: false, outputs } if outputs.len() == receipt.outputs.len() => {
                 let rows = self.ask(|| self.table.scan()).await?;
                 let carriers: Vec<_> = rows.leases.into_values().collect();
@@ -85,8 +86,13 @@ impl Mend {
             }
         };
         match moved {
+            Ok(()) => {
+                // What is left costs storage until the sweeper comes.
+                let _ = destination.clear(receipt).await;
+                Ok(true)
+            }
             // Refused: somebody else has moved it on, which the next look sees.
-            Ok(()) | Err(CommitError::Refused { .. }) => Ok(true),
+            Err(CommitError::Refused { .. }) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }

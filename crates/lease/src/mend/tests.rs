@@ -135,6 +135,7 @@ impl Fixture {
         };
         let listed = |n: &u64| range(*n, from, to);
         let receipt = Receipt {
+            gave_up: false,
             cid: id,
             state: ReceiptState::Committed,
             destination: lake(),
@@ -154,7 +155,7 @@ impl Fixture {
     /// ... and finalizes it.
     async fn deliver(&self, id: CommitId, leases: &[u64], from: &Position, to: &Position) {
         self.commit(id, leases, from, to).await;
-        self.mend.commits.done(id).await.expect("done");
+        self.mend.commits.done(id, false).await.expect("done");
         for n in leases {
             let arrival = range(*n, from, to).arrival;
             let finalize = Finalize { lease: lease(*n), destination: lake(), cid: id, to: to.clone(), arrival };
@@ -336,7 +337,7 @@ async fn what_is_published_is_finalized_and_never_replayed() {
     assert_eq!(fixture.state(cid(1)).await, ReceiptState::Done);
     assert_eq!(fixture.position(0).await.at, at(5));
     fixture.commit(cid(2), &[0], &at(5), &at(9)).await;
-    fixture.mend.commits.done(cid(2)).await.expect("done");
+    fixture.mend.commits.done(cid(2), false).await.expect("done");
     assert!(cause(fixture.settle(0, cid(2), Choice::Replay).await).contains("is published"));
     fixture.settle(0, cid(2), Choice::Forget).await.expect("the same as publishing");
     assert_eq!(fixture.position(0).await, DestinationPosition::finalized(at(9), Some(Millis(MORNING.0 + 9000))));

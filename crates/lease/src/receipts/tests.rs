@@ -55,6 +55,7 @@ pub(crate) fn receipt() -> impl Strategy<Value = Receipt> {
         proptest::option::of(any::<u64>().prop_map(Millis)),
     )
         .prop_map(|(cid, state, destination, shards, outputs, records, created_at)| Receipt {
+            gave_up: false,
             cid: CommitId(cid),
             state,
             destination,
@@ -118,7 +119,7 @@ fn an_upload_has_the_form_it_had_before_outputs_were_held_otherwise() {
     ];
     let first: Item = first.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     assert_eq!(encode_output(&uploaded()), AttributeValue::M(first.clone().into_iter().collect()));
-    let map: BTreeMap<String, AttributeValue> = first;
+    let map: Item = first;
     assert_eq!(decode_output(&Fields::of("", String::new(), &map)), Ok(uploaded()));
 
     let line = r#"["data","lake","in/k","u-1",[[1,"\"e1\""],[3,"\"e3\""]],12,{"crc64nvme":"AAAAAAAAAAA="},7]"#;
@@ -133,7 +134,7 @@ fn an_upload_has_the_form_it_had_before_outputs_were_held_otherwise() {
 #[test]
 fn an_unknown_way_to_hold_an_output_is_not_guessed() {
     let AttributeValue::M(map) = encode_output(&uploaded()) else { panic!("a map") };
-    let mut map: std::collections::HashMap<String, AttributeValue> = map;
+    let mut map: Item = map.into_iter().collect();
     for unknown in [text("upload"), text("elsewhere"), AttributeValue::Null(true), number(1)] {
         map.insert("held".to_owned(), unknown);
         assert!(decode_output(&Fields::of("", String::new(), &map)).is_err());
@@ -193,6 +194,7 @@ fn largest(outputs: Vec<Output>) -> Receipt {
         arrival: Some(Millis(u64::MAX)),
     };
     Receipt {
+        gave_up: false,
         cid: CommitId([1; 16]),
         state: ReceiptState::Committed,
         destination: DestinationId::new("d".repeat(16)),
