@@ -11,10 +11,10 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use standpipe_convert::{
     Columns, Compression, Delimiter, Deserializer, Format, Hive, Inferring, ParquetCompression, ParquetOptions,
     ParquetTimestamps, ParquetVersion, RowFormat,
@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [_, schema, lines, rest @ ..] = arguments.as_slice() else {
         return Err("usage: rows SCHEMA LINES OUT [WORD...] | rows --gzip LINES OUT | rows --columns LINES".into());
     };
-    let lines = BufReader::with_capacity(1 << 20, File::open(lines)?).split(b'\n');
     if schema == "--columns" {
+        let lines = BufReader::with_capacity(1 << 20, File::open(lines)?).split(b'\n');
         let mut inferring = Inferring::default();
         for (line, number) in lines.zip(1..) {
             inferring.line(number, &line?);
@@ -50,10 +50,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut encoder = format.encoder(compression);
     let mut out = File::create(out)?;
     let mut rejected = Vec::new();
-    for line in lines {
-        rejected.extend(encoder.push(&lease, &record(line?, &key)).err());
-        while let Some(part) = encoder.take()? {
-            out.write_all(&part)?;
+    let mut file = File::open(lines)?;
+    let mut rest = Vec::new();
+    loop {
+        let mut block = block(&mut file, &mut rest)?;
+        if block.is_empty() {
+            break;
+        }
+        while !block.is_empty() {
+            let end = memchr::memchr(b'\n', &block);
+            let line = block.split_to(end.unwrap_or(block.len()));
+            block.advance(usize::from(end.is_some()));
+            rejected.extend(encoder.push(&lease, &record(line, &key)).err());
+            while let Some(part) = encoder.take()? {
+                out.write_all(&part)?;
+            }
         }
     }
     let encoded = encoder.finish()?;
@@ -79,9 +90,22 @@ fn option(word: &str, options: &mut ParquetOptions, deserializer: &mut Deseriali
     Ok(())
 }
 
-fn record(line: Vec<u8>, key: &Arc<str>) -> Record {
+/// The next lines of a file, all of them whole: about as many bytes as one read of a shard gives. `rest` is what was read
+/// beyond them. Nothing at the end.
+fn block(file: &mut File, rest: &mut Vec<u8>) -> std::io::Result<Bytes> {
+    let mut block = std::mem::take(rest);
+    while file.take(1 << 20).read_to_end(&mut block)? > 0 {
+        if let Some(last) = memchr::memrchr(b'\n', &block) {
+            *rest = block.split_off(last + 1);
+            break;
+        }
+    }
+    Ok(block.into())
+}
+
+fn record(line: Bytes, key: &Arc<str>) -> Record {
     Record {
-        data: Bytes::from(line),
+        data: line,
         partition_key: key.clone(),
         sequence: SequenceNumber::from(1),
         sub: 0,

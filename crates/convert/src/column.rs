@@ -52,7 +52,7 @@ pub(crate) struct ColumnBuilder {
     data_type: DataType,
     /// Bytes that a value takes at least, null or not.
     width: usize,
-    nulls: NullBufferBuilder,
+    nulls: Nulls,
     values: Values,
 }
 
@@ -100,11 +100,12 @@ impl ColumnBuilder {
                 (Values::Struct(fields), width)
             }
         };
-        Self { kind: kind.clone(), data_type: kind.data_type_in(unit), width, nulls: NullBufferBuilder::new(0), values }
+        Self { kind: kind.clone(), data_type: kind.data_type_in(unit), width, nulls: Nulls::default(), values }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.nulls.len()
+        self.nulls.rows
     }
 
     /// Bytes that a value takes at least.
@@ -113,12 +114,16 @@ impl ColumnBuilder {
     }
 
     /// Fills up with nulls to `rows` values.
+    #[inline]
     pub(crate) fn pad(&mut self, rows: usize) {
-        let count = rows.saturating_sub(self.len());
-        if count == 0 {
-            return;
+        if rows > self.len() {
+            self.pad_more(rows);
         }
-        self.nulls.append_n_nulls(count);
+    }
+
+    fn pad_more(&mut self, rows: usize) {
+        let count = rows - self.len();
+        self.nulls.append_nulls(count);
         match &mut self.values {
             Values::Boolean(values) => values.append_n(count, false),
             Values::Int8(values) => values.resize(rows, 0),
@@ -160,15 +165,46 @@ impl ColumnBuilder {
     }
 
     /// Appends the next value. After a fault the builder is to be truncated.
+    #[inline]
     pub(crate) fn push(&mut self, json: &mut Cursor<'_>, reading: &mut Reading<'_>) -> Result<(), Fault> {
+        if self.push_plain(json, reading)? {
+            self.nulls.append_value();
+            return Ok(());
+        }
+        self.push_any(json, reading)
+    }
+
+    /// Appends what most values are, a text without escapes or a short whole number in a column of its own kind, which
+    /// every deserializer takes as it stands. If it is neither, nothing was read.
+    #[inline]
+    fn push_plain(&mut self, json: &mut Cursor<'_>, reading: &mut Reading<'_>) -> Result<bool, Fault> {
+        Ok(match &mut self.values {
+            Values::Text { offsets, data } => match json.plain_string() {
+                Some(text) => {
+                    data.extend_from_slice(text.as_bytes());
+                    offsets.push(data.len());
+                    reading.add(text.len())?;
+                    true
+                }
+                None => false,
+            },
+            Values::Int64(values) if !matches!(self.kind, ColumnType::Timestamp) => {
+                put(values, json.short_integer()).is_some()
+            }
+            Values::Int32(values) if !matches!(self.kind, ColumnType::Date) => {
+                put(values, json.short_integer()).is_some()
+            }
+            Values::Int16(values) => put(values, json.short_integer()).is_some(),
+            Values::Int8(values) => put(values, json.short_integer()).is_some(),
+            _ => false,
+        })
+    }
+
+    fn push_any(&mut self, json: &mut Cursor<'_>, reading: &mut Reading<'_>) -> Result<(), Fault> {
         let found = json.kind()?;
         if found == Kind::Null {
             json.word()?;
             self.pad(self.len() + 1);
-            return Ok(());
-        }
-        if self.push_plain(json, found, reading)? {
-            self.nulls.append_non_null();
             return Ok(());
         }
         match &mut self.values {
@@ -177,31 +213,8 @@ impl ColumnBuilder {
             Values::Struct(_) => self.push_struct(json, found, reading)?,
             _ => self.push_scalar(json, found, reading)?,
         }
-        self.nulls.append_non_null();
+        self.nulls.append_value();
         Ok(())
-    }
-
-    /// Appends what most values are, a text or a short whole number in a column of its own kind, which every deserializer
-    /// takes as it stands. If it is neither, nothing was read.
-    fn push_plain(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<bool, Fault> {
-        Ok(match (&mut self.values, found) {
-            (Values::Text { offsets, data }, Kind::String) => {
-                let text = json.string()?;
-                data.extend_from_slice(text.as_bytes());
-                offsets.push(data.len());
-                reading.add(text.len())?;
-                true
-            }
-            (Values::Int64(values), Kind::Number) if !matches!(self.kind, ColumnType::Timestamp) => {
-                put(values, json.short_integer()).is_some()
-            }
-            (Values::Int32(values), Kind::Number) if !matches!(self.kind, ColumnType::Date) => {
-                put(values, json.short_integer()).is_some()
-            }
-            (Values::Int16(values), Kind::Number) => put(values, json.short_integer()).is_some(),
-            (Values::Int8(values), Kind::Number) => put(values, json.short_integer()).is_some(),
-            _ => false,
-        })
     }
 
     fn push_scalar(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<(), Fault> {
@@ -293,7 +306,7 @@ impl ColumnBuilder {
             };
             reading.add(key.width + value.width)?;
             key.push_text(&name, Kind::String, reading).map_err(|fault| fault.of_key_in(&self.kind))?;
-            key.nulls.append_non_null();
+            key.nulls.append_value();
             value.push(json, reading)?;
         }
         offsets.push(key.len());
@@ -301,7 +314,7 @@ impl ColumnBuilder {
     }
 
     fn push_struct(&mut self, json: &mut Cursor<'_>, found: Kind, reading: &mut Reading<'_>) -> Result<(), Fault> {
-        let row = self.nulls.len();
+        let row = self.len();
         let Values::Struct(fields) = &mut self.values else { return Ok(()) };
         match found {
             Kind::Object => fields.push_object(json, row, reading),
@@ -386,6 +399,51 @@ fn take_all<T>(values: &mut Vec<T>) -> Vec<T> {
 
 fn no_such_type(data_type: &DataType) -> ArrowError {
     ArrowError::SchemaError(format!("no builder for {data_type}"))
+}
+
+/// Which rows have a value. What most rows are costs next to nothing: it is written down when a null follows.
+#[derive(Debug)]
+struct Nulls {
+    rows: usize,
+    /// Of the rows up to the last null.
+    written: NullBufferBuilder,
+}
+
+impl Default for Nulls {
+    fn default() -> Self {
+        Self { rows: 0, written: NullBufferBuilder::new(0) }
+    }
+}
+
+impl Nulls {
+    #[inline]
+    fn append_value(&mut self) {
+        self.rows += 1;
+    }
+
+    fn append_nulls(&mut self, count: usize) {
+        self.written.append_n_non_nulls(self.rows - self.written.len());
+        self.written.append_n_nulls(count);
+        self.rows += count;
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = self.rows.min(rows);
+        if self.written.len() > rows {
+            self.written.truncate(rows);
+        }
+    }
+
+    fn finish(&mut self) -> Option<NullBuffer> {
+        let rows = std::mem::take(&mut self.rows);
+        if self.written.is_empty() {
+            // It may have been longer, and then holds a bitmap of nothing.
+            self.written = NullBufferBuilder::new(0);
+            return None;
+        }
+        self.written.append_n_non_nulls(rows - self.written.len());
+        self.written.finish()
+    }
 }
 
 /// Where each value ends; the first begins at 0.

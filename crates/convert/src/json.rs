@@ -76,6 +76,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The kind of the next value.
+    #[inline]
     pub(crate) fn kind(&mut self) -> Result<Kind, Fault> {
         match self.peek() {
             b'"' => Ok(Kind::String),
@@ -89,6 +90,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes into the next value, an object or an array.
+    #[inline]
     pub(crate) fn enter(&mut self) -> Result<(), Fault> {
         if !matches!(self.peek(), b'{' | b'[') {
             return Err(broken());
@@ -101,6 +103,7 @@ impl<'a> Cursor<'a> {
 
     /// Passes over the next key of the object that was entered if it is written like this, to the byte. The cheap way
     /// where records name their keys in one order: no key is looked up.
+    #[inline]
     pub(crate) fn pass_key(&mut self, written: &str) -> bool {
         let bytes = self.text.as_bytes();
         let start = self.at + usize::from(!self.entered);
@@ -173,15 +176,31 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next value, a string, with its escapes resolved.
+    #[inline]
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
         self.peek();
         let (quoted, escaped) = self.quoted()?;
         unescaped(quoted, escaped)
     }
 
-    /// The value at the cursor, if it is a whole number of up to 18 digits that is written without point and exponent,
-    /// and in range. If not, nothing was read.
+    /// The next value, if it is a string without escapes. If not, nothing was read.
+    #[inline]
+    pub(crate) fn plain_string(&mut self) -> Option<&'a str> {
+        self.peek();
+        let (end, escaped) = json_scan::quoted(self.text.as_bytes(), self.at)?;
+        if escaped {
+            return None;
+        }
+        let text = self.text.get(self.at + 1..end - 1)?;
+        self.at = end;
+        Some(text)
+    }
+
+    /// The next value, if it is a whole number of up to 18 digits that is written without point and exponent, and in
+    /// range. If not, nothing was read.
+    #[inline]
     pub(crate) fn short_integer<T: TryFrom<i64>>(&mut self) -> Option<T> {
+        self.peek();
         let (number, length) = json_scan::short_integer(self.text.as_bytes().get(self.at..)?)?;
         let number = T::try_from(number).ok()?;
         self.at += length;
@@ -226,6 +245,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The string at the cursor with its quotes, and whether it has escapes.
+    #[inline]
     fn quoted(&mut self) -> Result<(&'a str, bool), Fault> {
         let start = self.at;
         let (end, escaped) = json_scan::quoted(self.text.as_bytes(), start).ok_or_else(broken)?;
@@ -234,11 +254,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// The byte at the cursor; 0 at the end.
+    #[inline]
     fn byte(&self) -> u8 {
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }
 
     /// The next byte that is no white space; 0 at the end.
+    #[inline]
     fn peek(&mut self) -> u8 {
         loop {
             match self.byte() {
@@ -250,6 +272,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// The text of a string that stands in quotes.
+#[inline]
 fn unescaped(quoted: &str, escaped: bool) -> Result<Cow<'_, str>, Fault> {
     if escaped {
         // A lone surrogate is no text.

@@ -7,6 +7,7 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 /// The end of the string that begins at `start` with its quote, and whether it has escapes. `None`: there is no string.
+#[inline]
 pub(crate) fn quoted(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
     if bytes.get(start) != Some(&b'"') {
         return None;
@@ -26,6 +27,7 @@ pub(crate) fn quoted(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
 }
 
 /// From `at` on the first byte that may not stand for itself in a string: a quote, a backslash, a control character.
+#[inline]
 fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let word = u64::from_le_bytes(*eight);
@@ -85,24 +87,27 @@ pub(crate) fn number(bytes: &[u8]) -> Option<usize> {
 const SHORT_DIGITS: usize = 18;
 
 /// The whole number at the start and its length, if it has at most 18 digits, no point and no exponent.
+#[inline]
 pub(crate) fn short_integer(bytes: &[u8]) -> Option<(i64, usize)> {
-    let negative = bytes.first() == Some(&b'-');
-    let first = usize::from(negative);
-    let (mut at, mut size) = (first, 0i64);
-    let end = loop {
-        match bytes.get(at) {
-            Some(digit @ b'0'..=b'9') if at - first < SHORT_DIGITS => {
-                size = size.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
-            }
-            byte => break byte,
-        }
-        at += 1;
+    let (negative, digits) = match bytes {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
     };
-    let leads_with_zero = at - first > 1 && bytes[first] == b'0';
-    if at == first || leads_with_zero || matches!(end, Some(b'0'..=b'9' | b'.' | b'e' | b'E')) {
+    let (mut size, mut count) = (0i64, 0usize);
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        // What wraps has too many digits.
+        size = size.wrapping_mul(10).wrapping_add(i64::from(digit));
+        count = count.wrapping_add(1);
+    }
+    let leads_with_zero = count > 1 && digits[0] == b'0';
+    if count == 0 || count > SHORT_DIGITS || leads_with_zero || matches!(digits.get(count), Some(b'.' | b'e' | b'E')) {
         return None;
     }
-    Some((if negative { -size } else { size }, at))
+    Some((if negative { -size } else { size }, count + usize::from(negative)))
 }
 
 #[cfg(test)]
