@@ -4,7 +4,7 @@
 //! lease is fenced by the owner or the generation, whoever publishes the commit meets a receipt that has moved on. What
 //! is planned says what it will do before anything is written; the verb shows it and asks.
 //!
-//! Never here: an unconditional write, a delete, a question to a person. I13: a row of an unknown form is not touched.
+//! Never here: an unconditional write or delete, a question to a person. I13: a row of an unknown form is not touched.
 //! Anchor: `mend/tests.rs`.
 
 mod count;
@@ -13,6 +13,7 @@ mod look;
 mod release;
 mod reset;
 mod settle;
+mod thaw;
 
 use std::collections::BTreeMap;
 use std::future::Future;
