@@ -11,7 +11,8 @@ use standpipe_flow::DestinationId;
 use crate::errors::ConfigErrors;
 pub use crate::file::redshift::StagingCompression;
 pub use crate::file::s3::{
-    Compression, LostObject, OrcCompression, ParquetCompression, ParquetTimestamps, ParquetVersion, RecordDelimiter,
+    Compression, LostObject, OrcCompression, ParquetCompression, ParquetTimestamps, ParquetVersion, Publish,
+    RecordDelimiter,
 };
 pub use crate::file::transforms::Decompress;
 pub use crate::file::{Deaggregate, HeartbeatMode, Logs, OnDestinationFailure, OutOfRange};
@@ -305,8 +306,9 @@ impl Destination {
     #[must_use]
     pub fn buckets(&self) -> Vec<&str> {
         let own = match self {
-            Self::S3(s3) => &s3.bucket,
-            Self::Redshift(redshift) => &redshift.staging.bucket,
+            Self::S3(s3) => Some(&s3.bucket),
+            Self::Redshift(redshift) => Some(&redshift.staging.bucket),
+            Self::OpenSearch(opensearch) => opensearch.refused.as_ref().map(|refused| &refused.bucket),
         };
         std::iter::once(own.as_str()).chain(self.backup().map(|backup| backup.bucket.as_str())).collect()
     }
@@ -568,6 +570,8 @@ pub enum TableColumns {
 pub struct Glue {
     /// The database.
     pub database: String,
+    /// How small objects become visible where a commit has many.
+    pub publish: Publish,
     /// The table.
     pub table: String,
     /// The account of the catalog; `None` for that of the credentials.

@@ -14,7 +14,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("pipelines.*.destinations[]", &["opensearch", "splunk", "http", "snowflake", "iceberg"]),
     ("pipelines.*.destinations[].s3", &["role_arn", "external_id"]),
     ("pipelines.*.destinations[].redshift", &["role_arn", "external_id"]),
-    ("pipelines.*.destinations[].s3.partitions.publish", &["put"]),
+    ("pipelines.*.destinations[].opensearch", &["role_arn", "external_id"]),
 ];
 
 /// Words that people bring along, and what they are here. Each is a key or word nowhere in a config.

@@ -191,6 +191,7 @@ impl Resolver<'_> {
                 OnMissingFile::Default(value) => {
                     self.text(&field("partitions.on_missing.default"), &value, "a value", names::not_empty)
                 }
+            publish: file.publish.unwrap_or_default(),
             },
         })
     }

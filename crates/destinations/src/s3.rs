@@ -1,7 +1,8 @@
 //! S3: `batch -> stage -> commit -> publish` with multipart uploads that stay open until the commit.
 //!
 //! An open upload is durable and no reader sees it: that is the staging. Completing it is the publishing, idempotent by
-//! the key, which holds the commit's id. What an answer means is decided in one file, [`classify`].
+//! the key, which holds the commit's id. Many small objects may be staged and published otherwise ([`staging`]).
+//! What an answer means is decided in one file, [`classify`].
 //! Invariants: no object is ever overwritten; nothing is visible before its commit; an output of another bucket than the
 //! destination's own and its backup's is never touched (a receipt is data from outside).
 //! Never: a retry of a whole batch, a wall clock, an abort of an upload that was committed.
@@ -13,6 +14,7 @@ mod publish;
 mod requests;
 mod stage;
 pub mod sweep;
+mod staging;
 mod upload;
 
 use std::fmt;
@@ -33,7 +35,8 @@ use standpipe_flow::{
 use crate::object_key::KeyPrefix;
 use checksum::Sum;
 use requests::Bucket;
-use sweep::{OpenUploads, Page};
+use sweep::{Leftovers, Page};
+pub(crate) use whole::Whole;
 
 /// What publishing does with an output whose upload is gone while nothing proves that it was ever visible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,6 +50,17 @@ pub enum LostObject {
 
 /// What one S3 destination is configured to do.
 #[derive(Clone, Debug)]
+/// How the small objects of a commit that has many become visible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Publish {
+    /// By completing an upload each, as all others: three requests an object.
+    #[default]
+    Multipart,
+    /// By writing each from a staging object that holds many: one request an object. A reader that deletes one may see it
+    /// again after a crash.
+    Put,
+}
+
 pub struct S3Settings {
     /// The bucket of all its objects.
     pub bucket: String,
@@ -76,6 +90,8 @@ pub struct S3Settings {
     pub lost_object: LostObject,
 }
 
+    /// How many small objects become visible.
+    pub publish: Publish,
 /// The backup of source records: objects of [`Batch::originals`] in the commit that delivers them, as they were read,
 /// one after the other without a delimiter. Firehose knows only "all" for S3: what fails lies under `error_prefix`.
 #[derive(Clone, Debug)]
@@ -165,22 +181,28 @@ impl S3 {
         }
     }
 
-    /// One page of the open uploads under this destination's prefixes, with keys of our form, whosever they are.
-    /// `page` is the `next` of the page before, or the default for the first. Safe to drop at any time.
-    pub async fn open_uploads(&self, page: &Page) -> Result<OpenUploads, DeliveryError> {
-        let places = self.places();
-        let Some((bucket, prefix)) = places.get(page.place) else {
-            return Ok(OpenUploads::default());
+    /// One page of the open uploads under this destination's prefixes, and behind them of the staging objects where it
+    /// makes any: those with keys of our form, whosever they are. `page` is the `next` of the page before, or the default
+    /// for the first. Safe to drop at any time.
+    pub async fn leftovers(&self, page: &Page) -> Result<Leftovers, DeliveryError> {
+        let uploads = self.places();
+        let places = uploads.len() + usize::from(self.settings.publish == Publish::Put);
+        if page.place >= places {
+            return Ok(Leftovers::default());
+        }
+        let (found, next) = match uploads.get(page.place) {
+            Some((bucket, prefix)) => requests::list_uploads(bucket, prefix, page).await?,
+            None => plain::list_staging(&self.bucket, page).await?,
         };
         let (uploads, next) = requests::list_uploads(bucket, prefix, page).await?;
         let following = || Page { place: page.place + 1, ..Page::default() };
-        let next = next.or_else(|| (page.place + 1 < places.len()).then(following));
-        Ok(OpenUploads { uploads, next })
+        let next = next.or_else(|| (page.place + 1 < places).then(following));
+        Ok(Leftovers { found, next })
     }
 
-    /// Aborts an upload that [`sweep::verdict`] found dead. One that is gone is as good as aborted.
-    pub async fn abort_dead(&self, upload: &sweep::OpenUpload) -> Result<(), DeliveryError> {
-        requests::abort(self.bucket_of(&upload.bucket)?, &upload.key, &upload.upload_id).await
+    /// Ends a leftover that [`sweep::verdict`] found dead. One that is gone is as good as ended.
+    pub async fn end(&self, leftover: &sweep::Leftover) -> Result<(), DeliveryError> {
+        publish::end(self, &leftover.bucket, &leftover.key, leftover.upload_id.as_deref()).await
     }
 
     /// Where objects lie: the buckets, each with what keys in it begin with.
@@ -194,12 +216,19 @@ impl S3 {
     }
 
     fn sum(&self) -> Sum {
+    /// From now on the older sum. The error of an attempt that began with the better one.
+    fn fall_back(&self, bucket: &Bucket) -> DeliveryError {
+        self.crc32.store(true, Ordering::Relaxed);
+        tracing::info!(bucket = bucket.name, "the server refuses CRC-64/NVME, falling back to CRC-32");
+        stage::again("the server refuses CRC-64/NVME")
+    }
+
         if self.crc32.load(Ordering::Relaxed) { Sum::Crc32 } else { Sum::Crc64Nvme }
     }
 
     /// Refuses outputs of which one lies elsewhere, before anything is asked of any.
     fn known_buckets(&self, outputs: &[Output]) -> Result<(), DeliveryError> {
-        outputs.iter().try_for_each(|output| self.bucket_of(&output.bucket).map(drop))
+        outputs.iter().try_for_each(|output| self.bucket_of(&output.bucket).and_then(|_| staging::known(output)))
     }
 
     /// The bucket of this name; refused if it is neither this destination's own nor its backup's.
@@ -250,6 +279,10 @@ impl Destination for S3 {
     }
 
     async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError> {
+    async fn clear(&self, done: &Receipt) -> Result<(), DeliveryError> {
+        publish::clear(self, done).await
+    }
+
         requests::put_json(&self.bucket, &format!("{INCIDENTS}{cid}.json"), body).await
     }
 }

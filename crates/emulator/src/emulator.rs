@@ -493,6 +493,11 @@ fn replacement(instead: Instead, sent: &Sent) -> Answer {
             xml_error(200, "InternalError", "We encountered an internal error. Please try again.")
         }
         (Instead::NoSuchUpload, _) => xml_error(404, "NoSuchUpload", "The specified upload does not exist."),
+        (Instead::ConditionalConflict, _) => xml_error(
+            409,
+            "ConditionalRequestConflict",
+            "The conditional request cannot succeed due to a conflicting operation against this resource.",
+        ),
         (Instead::NotFound, _) => {
             json_error(400, "1.1", "ResourceNotFoundException", "Stream or shard not found, says a fault.")
         }

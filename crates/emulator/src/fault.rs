@@ -35,6 +35,8 @@ pub enum Fault {
     OkWithErrorAfterEffect,
     /// S3 CompleteMultipartUpload: the effect happens, then NoSuchUpload is answered.
     NoSuchUploadAfterComplete,
+    /// S3, a write under a condition: 409 ConditionalRequestConflict, another write of the key is under way; no effect.
+    ConditionalConflict,
     /// Kinesis GetRecords: ExpiredIteratorException.
     ExpiredIterator,
     /// Kinesis: ResourceNotFoundException, although the shard is there; no effect.
@@ -270,6 +272,7 @@ pub(crate) enum Instead {
     TransactionConflict,
     OkWithError,
     NoSuchUpload,
+    ConditionalConflict,
     NotFound,
     ExpiredIterator,
     InternalError,
@@ -332,6 +335,7 @@ impl Fate {
             Fault::OkWithError => self.refuse(Instead::OkWithError),
             Fault::OkWithErrorAfterEffect => self.instead = Some(Instead::OkWithError),
             Fault::NoSuchUploadAfterComplete => self.instead = Some(Instead::NoSuchUpload),
+            Fault::ConditionalConflict => self.refuse(Instead::ConditionalConflict),
             Fault::ExpiredIterator => self.refuse(Instead::ExpiredIterator),
             Fault::NotFound => self.refuse(Instead::NotFound),
             Fault::Away => {

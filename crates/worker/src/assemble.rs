@@ -6,7 +6,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use standpipe_config::config::{self, Config};
 use standpipe_convert::Format;
-use standpipe_destinations::{BackupSettings, LostObject, S3, S3Settings};
+use standpipe_destinations::opensearch::OpenSearch;
+use standpipe_destinations::{BackupSettings, LostObject, Publish, S3, S3Settings};
 use standpipe_flow::hash::hash64;
 use standpipe_flow::{BatchLimits, Destination, DestinationId, Transform};
 use standpipe_lease::{Dynamo, LeaseTable};
@@ -163,3 +164,7 @@ fn backup(backup: &config::Backup) -> BackupSettings {
         expected_owner: backup.bucket_owner.clone(),
     }
 }
+        publish: match s3.partitions.as_ref().map(|partitions| partitions.publish) {
+            None | Some(config::Publish::Multipart) => Publish::Multipart,
+            Some(config::Publish::Put) => Publish::Put,
+        },

@@ -346,7 +346,9 @@ pub(crate) struct PartitionsFile {
     /// one. Default error.
     #[schemars(extend("default" = "error"))]
     pub(crate) on_missing: Option<OnMissingFile>,
-    /// How many small objects become visible: `multipart`, each exactly once. Default multipart.
+    /// How objects below 5 MiB become visible where a commit has more than 16 of them. `multipart`: as all others, each
+    /// exactly once, with three requests. `put`: they are staged together under `standpipe-staging/` in the bucket, then
+    /// written with one request each; a reader that deletes an object may see it again after a crash. Default multipart.
     #[schemars(extend("default" = "multipart"))]
     #[allow(dead_code, reason = "there is one way")]
     pub(crate) publish: Option<Publish>,
@@ -378,6 +380,8 @@ impl JsonSchema for OnMissingFile {
 pub enum Publish {
     /// By completing an upload each.
     #[default]
+    /// By writing each from an object that holds the bytes of many.
+    Put,
     Multipart,
 }
 

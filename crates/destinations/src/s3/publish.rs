@@ -1,10 +1,11 @@
-//! `commit -> publish`: every upload of a receipt is completed, by anyone, any number of times.
+//! `commit -> publish`: every upload of a receipt is completed, and every slice written, by anyone, any number of times.
 //!
 //! CompleteMultipartUpload answers NoSuchUpload for an upload that was aborted and, at some servers, for one that was
 //! completed. Which it was is looked up in this order: the object stands there with our size and sum; a bucket with
 //! versions knows a version or a deletion of it; the configuration says what to assume. Commit protocol 4.5.
 //! Never: aborts what was committed; reads a receipt again (the caller does, before it believes that something is lost).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,8 +13,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use futures_util::{StreamExt, stream};
 use standpipe_flow::{Checksum, DeliveryError, Held, Millis, Output, Published, Receipt};
+use tokio::sync::Semaphore;
 
+use super::plain;
 use super::requests::{self, NotCompleted, PartSums, Uploaded};
+use super::staging::{self, Load};
 use super::{LostObject, S3};
 
 /// Requests under way at once for one receipt.
@@ -24,7 +28,7 @@ const TRIES: u32 = 4;
 const ASSUMED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Found {
+pub(super) enum Found {
     Visible,
     Gone,
 }
@@ -35,20 +39,24 @@ pub(super) async fn receipt(s3: &S3, receipt: &Receipt) -> Result<Published, Del
     s3.known_buckets(&receipt.outputs)?;
     let mut left: Vec<&Output> = receipt.outputs.iter().collect();
     let (mut gone, mut published, mut failed) = (Vec::new(), false, None);
+    let reads = Semaphore::new(staging::READS_MAX);
     for tried in 1..=if left.len() > 1 { TRIES } else { 1 } {
         if tried > 1 {
             tokio::time::sleep(s3.pause(tried).max(pause_of(failed.take()))).await;
         }
         let trying = std::mem::take(&mut left);
-        let found = stream::iter(0..trying.len()).map(|n| tried_with(s3, receipt, trying[n]));
+        let steps = steps(&trying);
+        let found = stream::iter(0..steps.len()).map(|n| take(s3, receipt, &steps[n], &reads));
         let mut found = std::pin::pin!(found.buffered(AT_ONCE_MAX));
-        while let Some((output, found)) = found.next().await {
-            match found {
-                Ok(Found::Visible) => published = true,
-                Ok(Found::Gone) => gone.push(output.clone()),
-                Err(error) => {
-                    left.push(output);
-                    failed = Some(graver(failed, error));
+        while let Some(found) = found.next().await {
+            for (output, found) in found {
+                match found {
+                    Ok(Found::Visible) => published = true,
+                    Ok(Found::Gone) => gone.push(output.clone()),
+                    Err(error) => {
+                        left.push(output);
+                        failed = Some(graver(failed, error));
+                    }
                 }
             }
         }
@@ -64,8 +72,29 @@ pub(super) async fn receipt(s3: &S3, receipt: &Receipt) -> Result<Published, Del
     }
 }
 
-async fn tried_with<'a>(s3: &S3, receipt: &Receipt, output: &'a Output) -> (&'a Output, Result<Found, DeliveryError>) {
-    (output, publish(s3, receipt, output).await)
+/// What publishes one output, or all that one read of a staging object brings.
+enum Step<'a> {
+    Alone(&'a Output),
+    Load(Load<'a>),
+}
+
+fn steps<'a>(outputs: &[&'a Output]) -> Vec<Step<'a>> {
+    let slice = |output: &&Output| matches!(output.held, Held::Slice { .. });
+    let (slices, alone): (Vec<&Output>, Vec<&Output>) = outputs.iter().copied().partition(slice);
+    let loads = staging::loads(slices).into_iter().map(Step::Load);
+    alone.into_iter().map(Step::Alone).chain(loads).collect()
+}
+
+async fn take<'a>(
+    s3: &S3,
+    receipt: &Receipt,
+    step: &Step<'a>,
+    reads: &Semaphore,
+) -> Vec<(&'a Output, Result<Found, DeliveryError>)> {
+    match step {
+        Step::Alone(output) => vec![(*output, publish(s3, receipt, output).await)],
+        Step::Load(load) => staging::publish(s3, receipt, load, reads).await,
+    }
 }
 
 /// What a busy server has asked for.
@@ -76,23 +105,50 @@ fn pause_of(error: Option<DeliveryError>) -> Duration {
     }
 }
 
-/// Aborts every upload; one that is not there is fine.
+/// Ends whatever holds these outputs; what is not there is fine.
 pub(super) async fn discard(s3: &S3, dead: &[Output]) -> Result<(), DeliveryError> {
     s3.known_buckets(dead)?;
-    let abort = |output: Output| async move {
-        match &output.held {
-            Held::Upload { id, .. } => requests::abort(s3.bucket_of(&output.bucket)?, &output.key, id).await,
-            held => Err(not_built(held)),
-        }
+    end_all(s3, dead.iter().map(holder).collect()).await
+}
+
+/// Deletes the staging objects of a receipt that is DONE.
+pub(super) async fn clear(s3: &S3, done: &Receipt) -> Result<(), DeliveryError> {
+    s3.known_buckets(&done.outputs)?;
+    let slices = done.outputs.iter().filter(|output| matches!(output.held, Held::Slice { .. }));
+    end_all(s3, slices.map(holder).collect()).await
+}
+
+/// What holds an output: bucket, key, and the upload if it is one. Slices of one staging object have one holder.
+type Holder = (String, String, Option<String>);
+
+fn holder(output: &Output) -> Holder {
+    let (key, upload) = match &output.held {
+        Held::Upload { id, .. } => (&output.key, Some(id.clone())),
+        Held::Slice { object, .. } => (object, None),
+        Held::Object => (&output.key, None),
     };
+    (output.bucket.clone(), key.clone(), upload)
+}
+
+async fn end_all(s3: &S3, holders: BTreeSet<Holder>) -> Result<(), DeliveryError> {
+    let end = |(bucket, key, upload): Holder| async move { end(s3, &bucket, &key, upload.as_deref()).await };
     let mut failed = None;
-    let mut aborted = std::pin::pin!(stream::iter(dead.to_vec()).map(abort).buffered(AT_ONCE_MAX));
-    while let Some(aborted) = aborted.next().await {
-        if let Err(error) = aborted {
+    let mut ended = std::pin::pin!(stream::iter(holders).map(end).buffered(AT_ONCE_MAX));
+    while let Some(ended) = ended.next().await {
+        if let Err(error) = ended {
             failed = Some(graver(failed, error));
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// Aborts an upload, or deletes an object.
+pub(super) async fn end(s3: &S3, bucket: &str, key: &str, upload: Option<&str>) -> Result<(), DeliveryError> {
+    let bucket = s3.bucket_of(bucket)?;
+    match upload {
+        Some(id) => requests::abort(bucket, key, id).await,
+        None => plain::delete(bucket, key).await,
+    }
 }
 
 /// Of two errors the one for a human.
@@ -107,8 +163,8 @@ async fn publish(s3: &S3, receipt: &Receipt, output: &Output) -> Result<Found, D
     let client = &s3.bucket_of(&output.bucket)?.client;
     let upload = match &output.held {
         Held::Upload { id, parts } => Uploaded { output, id, parts },
-        Held::Object => return Ok(Found::Visible),
-        held => return Err(not_built(held)),
+        // It stands there already. Slices are published by their reads.
+        Held::Object | Held::Slice { .. } => return Ok(Found::Visible),
     };
     match complete(s3, client, upload).await {
         Ok(()) => Ok(Found::Visible),
@@ -123,10 +179,6 @@ async fn publish(s3: &S3, receipt: &Receipt, output: &Output) -> Result<Found, D
             cause: "CompleteMultipartUpload: refused, and the server lists no sums".to_owned(),
         }),
     }
-}
-
-fn not_built(held: &Held) -> DeliveryError {
-    DeliveryError::Halt { cause: format!("an output that is held in a way this version does not know: {held:?}") }
 }
 
 /// Completes an upload as this server wants it. A refusal for want of the parts' sums has changed nothing, so that asking
@@ -150,15 +202,20 @@ async fn list_sums(client: &Client, upload: Uploaded<'_>) -> Result<PartSums, No
     requests::part_sums(client, upload).await.map_err(NotCompleted::Failed)
 }
 
-/// The upload is not there: whether its object is, or was.
-async fn look_for(s3: &S3, client: &Client, receipt: &Receipt, output: &Output) -> Result<Found, DeliveryError> {
+/// What held the output is not there: whether its object is, or was.
+pub(super) async fn look_for(
+    s3: &S3,
+    client: &Client,
+    receipt: &Receipt,
+    output: &Output,
+) -> Result<Found, DeliveryError> {
     let (object, now) = requests::head(client, output).await?;
     if object.is_some_and(|object| matches(&object, output)) || requests::had_version(client, output).await? {
         return Ok(Found::Visible);
     }
     let assumed = s3.settings.lost_object == LostObject::AssumePublished && recent(receipt.created_at, now);
     if assumed {
-        tracing::warn!(cid = %receipt.cid, key = output.key, "neither upload nor object is there: assumed published");
+        tracing::warn!(cid = %receipt.cid, key = output.key, "neither the object is there nor what held it: assumed published");
         return Ok(Found::Visible);
     }
     Ok(Found::Gone)

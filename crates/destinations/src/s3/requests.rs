@@ -30,7 +30,7 @@ use standpipe_flow::{Checksum, DeliveryError, Millis, Output};
 
 use super::checksum::Sum;
 use super::classify::{answered, classify, status, unsupported};
-use super::sweep::{OpenUpload, Page};
+use super::sweep::{Leftover, Page};
 use crate::object_key;
 
 /// To be connected: a host that does not answer must not hold a batch for longer.
@@ -41,6 +41,8 @@ const SMALL_TIMEOUT: Duration = Duration::from_secs(10);
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(180);
 /// The slowest uplink that is still waited for: 256 KiB/s.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
+/// The type of every object of records.
+pub(super) const CONTENT_TYPE: &str = "application/octet-stream";
 /// Uploads on one page of a listing: S3's own maximum.
 const PAGE_UPLOADS: i32 = 1000;
 
@@ -97,7 +99,7 @@ pub(super) fn client(config: &aws_types::SdkConfig, expected_owner: Option<&str>
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
         .force_path_style(path_style)
-        // Every upload carries a sum of ours; no body is ever read, so there is nothing to validate.
+        // Every body carries a sum of ours, and what is read goes back under the same sum.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         // The timeouts above bound a stalled request; a second clock would only blame a busy process.
@@ -108,9 +110,14 @@ pub(super) fn client(config: &aws_types::SdkConfig, expected_owner: Option<&str>
     Client::from_conf(config.build())
 }
 
-fn lasting_at_most(timeout: Duration) -> aws_sdk_s3::config::Builder {
+pub(super) fn lasting_at_most(timeout: Duration) -> aws_sdk_s3::config::Builder {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).build();
     aws_sdk_s3::config::Builder::new().timeout_config(timeouts)
+}
+
+/// For a request or an answer with so many bytes of ours.
+pub(super) fn timeout_of(bytes: u64) -> Duration {
+    SMALL_TIMEOUT + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
 }
 
 /// Keeps the Date header of an answer, whatever the answer is: S3's own time, which the 24 h rules compare (I12).
@@ -141,7 +148,7 @@ impl Intercept for DateHeader {
     }
 }
 
-fn millis(time: &DateTime) -> Option<Millis> {
+pub(super) fn millis(time: &DateTime) -> Option<Millis> {
     time.to_millis().ok().and_then(|millis| u64::try_from(millis).ok()).map(Millis)
 }
 
@@ -150,7 +157,7 @@ fn millis(time: &DateTime) -> Option<Millis> {
 pub(super) struct NewObject<'a> {
     pub(super) bucket: &'a Bucket,
     pub(super) key: &'a str,
-    pub(super) content_encoding: Option<&'static str>,
+    pub(super) content_encoding: Option<&'a str>,
     /// [`unsigned_payload`].
     pub(super) unsigned: bool,
 }
@@ -173,7 +180,7 @@ pub(super) async fn open(object: NewObject<'_>, sum: Sum) -> Result<Opened, Opti
         .create_multipart_upload()
         .bucket(&object.bucket.name)
         .key(object.key)
-        .content_type("application/octet-stream")
+        .content_type(CONTENT_TYPE)
         .set_content_encoding(object.content_encoding.map(str::to_owned))
         .set_server_side_encryption(kms.map(|_| ServerSideEncryption::AwsKms))
         .set_ssekms_key_id(kms.cloned())
@@ -194,7 +201,7 @@ pub(super) async fn open(object: NewObject<'_>, sum: Sum) -> Result<Opened, Opti
 }
 
 /// What servers from before CRC-64/NVME (end of 2024) say to it.
-fn refuses_sum<E>(error: &SdkError<E, HttpResponse>) -> bool
+pub(super) fn refuses_sum<E>(error: &SdkError<E, HttpResponse>) -> bool
 where
     E: ProvideErrorMetadata,
 {
@@ -205,7 +212,7 @@ where
     }
 }
 
-fn unreadable(cause: &str) -> DeliveryError {
+pub(super) fn unreadable(cause: &str) -> DeliveryError {
     DeliveryError::Retry { after: None, cause: cause.to_owned() }
 }
 
@@ -224,7 +231,7 @@ pub(super) async fn upload_part(
     opened: &Opened,
     part: NewPart,
 ) -> Result<standpipe_flow::Part, DeliveryError> {
-    let seconds = part.bytes.len() as u64 / SLOWEST_BYTES_PER_SECOND;
+    let timeout = timeout_of(part.bytes.len() as u64);
     let bucket = object.bucket;
     let request = bucket
         .client
@@ -239,7 +246,6 @@ pub(super) async fn upload_part(
         Sum::Crc64Nvme => request.checksum_crc64_nvme(part.sum),
         Sum::Crc32 => request.checksum_crc32(part.sum),
     };
-    let timeout = SMALL_TIMEOUT + Duration::from_secs(seconds);
     let request = request.customize().config_override(lasting_at_most(timeout));
     let request = if object.unsigned { request.disable_payload_signing() } else { request };
     let answer = request.send().await;
@@ -433,7 +439,7 @@ pub(super) async fn list_uploads(
     bucket: &Bucket,
     prefix: &str,
     page: &Page,
-) -> Result<(Vec<OpenUpload>, Option<Page>), DeliveryError> {
+) -> Result<(Vec<Leftover>, Option<Page>), DeliveryError> {
     let date = DateHeader::default();
     let request = bucket
         .client
@@ -448,10 +454,10 @@ pub(super) async fn list_uploads(
     let now = date.get().ok_or_else(|| unreadable("ListMultipartUploads: no Date header"))?;
     let ours = answer.uploads().iter().filter_map(|upload| {
         let key = upload.key()?;
-        Some(OpenUpload {
+        Some(Leftover {
             bucket: bucket.name.clone(),
             key: key.to_owned(),
-            upload_id: upload.upload_id()?.to_owned(),
+            upload_id: Some(upload.upload_id()?.to_owned()),
             cid: object_key::cid_of(key)?,
             initiated: millis(upload.initiated()?)?,
             now,

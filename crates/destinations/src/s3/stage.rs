@@ -3,11 +3,13 @@
 //! One object for each partition, and one for the backup. Encoding runs through the `Offload` seam, in jobs of a few MiB of
 //! records each, so that a job never waits and runs as well inline. A large object is made alone; of small ones as many are
 //! under way as have 16 MiB of records together, so that thousands do not wait for one another.
+//! Many small objects go up together instead ([`staging`]).
 //! Whatever fails, the uploads that were opened are aborted: their maker may, until its commit was first sent. Of a batch
 //! of many objects one is tried again by itself: a chance of failure that does not harm one object would else let no batch
 //! of thousands through.
 //! Never: a task of its own; a dropped call stops at once and leaves only open uploads.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,14 +19,15 @@ use futures_util::{StreamExt, stream};
 use standpipe_convert::{Encode, EncodeError, Format};
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::offload::Offload;
-use standpipe_flow::{Batch, CommitId, DeliveryError, Millis, Output, OutputKind, RejectedRecord, Staged};
+use standpipe_flow::{Batch, CommitId, DeliveryError, Held, Millis, Output, OutputKind, RejectedRecord, Staged};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::S3;
 use super::objects::{self, Job, Object};
 use super::publish;
 use super::requests::NewObject;
+use super::staging::{self, Packer};
 use super::upload::Upload;
+use super::{Publish, S3};
 use crate::object_key::{ObjectName, Of};
 
 /// Objects of one batch under way at once.
@@ -48,12 +51,14 @@ struct EncodedRecords {
 }
 
 /// What the objects of a batch share while they are staged.
-struct Room {
+struct Room<'a> {
     tries: u32,
     units: Semaphore,
     encoders: Semaphore,
     /// One has failed: no other begins.
     stop: AtomicBool,
+    /// Where small objects go, if there are many of them.
+    packer: Option<Packer<'a>>,
 }
 
 /// An object that is to be staged.
@@ -61,6 +66,8 @@ struct Planned {
     object: Object,
     kind: OutputKind,
     key: String,
+    /// Few enough record data that the object may be small.
+    small: bool,
 }
 
 /// What became of one.
@@ -79,6 +86,7 @@ pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<
         units: Semaphore::new(UNITS_MAX as usize),
         encoders: Semaphore::new(ENCODERS_MAX),
         stop: AtomicBool::new(false),
+        packer: packer(s3, cid, &planned),
     };
     let mut failed = None;
     let objects = stream::iter(0..planned.len()).map(|n| try_object(s3, batch, &planned[n], &room));
@@ -99,11 +107,27 @@ pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<
             }
         }
     }
+    if let Some(packer) = room.packer.as_ref().filter(|_| failed.is_none()) {
+        match packer.finish().await {
+            Ok(created_at) => staged.created_at = staged.created_at.into_iter().chain(created_at).min(),
+            Err(error) => failed = Some(publish::graver(failed, error)),
+        }
+    }
     let Some(error) = failed else { return Ok(staged) };
+    if let Some(packer) = &room.packer {
+        staged.outputs.retain(|output| matches!(output.held, Held::Upload { .. }));
+        packer.abandon().await;
+    }
     if let Err(left) = publish::discard(s3, &staged.outputs).await {
         tracing::warn!(cid = %cid, error = %left, "uploads are left open, the sweeper ends them");
     }
     Err(error)
+}
+
+/// Small objects are staged together where that is asked for and there are many of them.
+fn packer<'a>(s3: &'a S3, cid: CommitId, planned: &[Planned]) -> Option<Packer<'a>> {
+    let many = planned.iter().filter(|planned| planned.small).count() > staging::FEW;
+    (many && s3.settings.publish == Publish::Put).then(|| Packer::new(s3, cid, s3.random.next()))
 }
 
 /// The objects of a batch, with their keys; and the records of partitions that are too many.
@@ -125,7 +149,8 @@ async fn plan(
     let key = |(ordinal, (object, kind)): (u32, (Object, OutputKind))| {
         let of = Of { oldest_arrival: object.oldest_arrival, output_type: "", partition: object.partition.as_deref() };
         let key = s3.key(cid, kind, (batch.cut_at, ordinal), &of);
-        Planned { object, kind, key }
+        let small = kind == OutputKind::Data && object.bytes < staging::SMALL_BYTES as u64;
+        Planned { object, kind, key, small }
     };
     Ok(((0..).zip(objects).map(key).collect(), rejected))
 }
@@ -135,7 +160,7 @@ async fn try_object(
     s3: &S3,
     batch: &Arc<Batch>,
     planned: &Planned,
-    room: &Room,
+    room: &Room<'_>,
 ) -> Result<StagedObject, DeliveryError> {
     let share = planned.object.bytes.div_ceil(UNIT_BYTES).clamp(1, u64::from(UNITS_MAX)) as u32;
     // It is never closed.
@@ -157,7 +182,12 @@ async fn try_object(
 }
 
 /// Stages one object, once.
-async fn object(s3: &S3, batch: &Arc<Batch>, planned: &Planned, room: &Room) -> Result<StagedObject, DeliveryError> {
+async fn object(
+    s3: &S3,
+    batch: &Arc<Batch>,
+    planned: &Planned,
+    room: &Room<'_>,
+) -> Result<StagedObject, DeliveryError> {
     let (format, compression) = match (planned.kind, &s3.backup) {
         (OutputKind::Backup, Some(backup)) => (&Format::Raw, backup.compression),
         _ => (&s3.settings.format, s3.settings.compression),
@@ -170,12 +200,25 @@ async fn object(s3: &S3, batch: &Arc<Batch>, planned: &Planned, room: &Room) -> 
         let _encoder = room.encoders.acquire().await.map_err(|_| again("no room to encode an object"))?;
         encode(s3, batch, &planned.object, (format.encoder(compression), sender)).await
     };
-    match tokio::try_join!(encoding, upload.take_parts(receiver)) {
-        Ok((encoded, ())) if encoded.records > 0 => {
-            let output = upload.output(planned.kind, encoded.records)?;
+    let packer = room.packer.as_ref().filter(|_| planned.small);
+    let taking = async {
+        match packer {
+            Some(_) => upload.take_unless_below(staging::SMALL_BYTES, receiver).await,
+            None => upload.take_parts(VecDeque::new(), receiver).await.map(|()| None),
+        }
+    };
+    match tokio::try_join!(encoding, taking) {
+        Ok((encoded, whole)) if encoded.records > 0 => {
+            let output = match (packer, whole) {
+                (Some(packer), Some(whole)) => (packer.add(new, &whole, encoded.records).await, None),
+                _ => upload.output(planned.kind, encoded.records)?,
+            };
+            if packer.is_some_and(Packer::failed) {
+                room.stop.store(true, Ordering::Relaxed);
+            }
             Ok(StagedObject { output: Some(output), rejected: encoded.rejected })
         }
-        Ok((encoded, ())) => {
+        Ok((encoded, _)) => {
             upload.abandon().await;
             Ok(StagedObject { output: None, rejected: encoded.rejected })
         }

@@ -1,28 +1,29 @@
-//! Uploads that crashed workers left open: listed here, decided by the rule of death, aborted by the worker's sweeper.
+//! What crashed workers left, open uploads and staging objects: listed here, decided by the rule of death, ended by the
+//! worker's sweeper.
 //!
-//! The 24 hours are between two times of S3's own, `Initiated` and the Date header of the listing: no clock of ours is
-//! read (I12). Whose upload it is says the fingerprint in the commit id of its key; the caller compares it.
-//! Never: aborts anything. A listing is one page, so that a bucket full of foreign uploads costs no memory.
+//! The 24 hours are between two times of S3's own, `Initiated` or `LastModified` and the Date header of the listing: no
+//! clock of ours is read (I12). Whose it is says the fingerprint in the commit id of its key; the caller compares it.
+//! Never: ends anything. A listing is one page, so that a bucket full of foreign uploads costs no memory.
 
 use std::time::Duration;
 
 use standpipe_flow::{CommitId, Held, Millis, Output, Receipt, ReceiptState};
 
-/// How long an upload stays untouched. A live batch refuses to commit when older than 6 h, so that none can be hit.
+/// How long a leftover stays untouched. A live batch refuses to commit when older than 6 h, so that none can be hit.
 pub const DUE_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// A multipart upload that is open and whose key is one of ours by its form.
+/// A multipart upload that is open, or a staging object, whose key is one of ours by its form.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OpenUpload {
+pub struct Leftover {
     /// The bucket.
     pub bucket: String,
-    /// The key that it would become.
+    /// The key that an upload would become; the staging object's own.
     pub key: String,
-    /// The upload.
-    pub upload_id: String,
+    /// The upload; `None` for a staging object.
+    pub upload_id: Option<String>,
     /// The commit named in the key.
     pub cid: CommitId,
-    /// When it was opened, by S3.
+    /// When it was opened or written, by S3.
     pub initiated: Millis,
     /// When it was listed, by S3's Date header.
     pub now: Millis,
@@ -30,9 +31,9 @@ pub struct OpenUpload {
 
 /// One page of a listing, and where the next one begins.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct OpenUploads {
-    /// The uploads on it, in the order of their keys.
-    pub uploads: Vec<OpenUpload>,
+pub struct Leftovers {
+    /// What is on it, in the order of keys.
+    pub found: Vec<Leftover>,
     /// The next page; `None` after the last.
     pub next: Option<Page>,
 }
@@ -45,36 +46,37 @@ pub struct Page {
     pub(super) upload_id_marker: Option<String>,
 }
 
-/// What the sweeper does with an upload that is due.
+/// What the sweeper does with a leftover that is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// It may still be published.
     Keep,
-    /// It is dead: no receipt will ever name it.
-    Abort,
-    /// Its commit was given up by everybody (a Java worker finished the shard): RETRACTED IF COMMITTED, then abort.
-    RetractThenAbort,
+    /// It is dead: no receipt will ever name it, or none that needs it.
+    End,
+    /// Its commit was given up by everybody (a Java worker finished the shard): RETRACTED IF COMMITTED, then end.
+    RetractThenEnd,
 }
 
-/// Whether an upload is old enough to be judged.
-pub fn due(upload: &OpenUpload) -> bool {
-    upload.now.since(upload.initiated) >= DUE_AFTER
+/// Whether a leftover is old enough to be judged.
+pub fn due(leftover: &Leftover) -> bool {
+    leftover.now.since(leftover.initiated) >= DUE_AFTER
 }
 
-/// The rule of death for an upload that is [`due`]. `receipt` was read consistently; `carried` says whether any lease
+/// The rule of death for a leftover that is [`due`]. `receipt` was read consistently; `carried` says whether any lease
 /// row carries the commit, by a consistent read made after that of the receipt.
-pub fn verdict(receipt: Option<&Receipt>, upload_id: &str, carried: bool) -> Verdict {
+pub fn verdict(receipt: Option<&Receipt>, upload_id: Option<&str>, carried: bool) -> Verdict {
     let Some(receipt) = receipt else {
-        return Verdict::Abort;
+        return Verdict::End;
     };
-    let named = |output: &Output| matches!(&output.held, Held::Upload { id, .. } if id == upload_id);
+    let named = |output: &Output| matches!(&output.held, Held::Upload { id, .. } if Some(id.as_str()) == upload_id);
     match receipt.state {
         ReceiptState::Committed if carried => Verdict::Keep,
-        ReceiptState::Committed => Verdict::RetractThenAbort,
+        ReceiptState::Committed => Verdict::RetractThenEnd,
         // DONE and named: what is published cannot be open, so the listing is late. The bucket's own rule ends it.
         ReceiptState::Done if receipt.outputs.iter().any(named) => Verdict::Keep,
-        // RETRACTED is final: nothing of it will be visible, whether the receipt names the upload or not.
-        ReceiptState::Done | ReceiptState::Retracted => Verdict::Abort,
+        // RETRACTED is final: nothing of it will be visible, whether the receipt names the upload or not. Nothing that is
+        // DONE needs a staging object.
+        ReceiptState::Done | ReceiptState::Retracted => Verdict::End,
     }
 }
 
@@ -108,6 +110,7 @@ mod tests {
             records: 1,
         };
         Receipt {
+            gave_up: false,
             cid: CommitId([0; 16]),
             state,
             destination: DestinationId::new("s3"),
@@ -127,27 +130,30 @@ mod tests {
         use ReceiptState::{Committed, Done, Retracted};
         let verdict = |state: Option<ReceiptState>, named: bool, carried: bool| {
             let receipt = state.map(|state| receipt(state, if named { "u" } else { "another" }));
-            super::verdict(receipt.as_ref(), "u", carried)
+            let staging_object = super::verdict(receipt.as_ref(), None, carried);
+            let upload = super::verdict(receipt.as_ref(), Some("u"), carried);
+            assert!(staging_object == upload || (state == Some(Done) && staging_object == Verdict::End));
+            upload
         };
         for carried in [false, true] {
-            assert_eq!(verdict(None, false, carried), Verdict::Abort);
+            assert_eq!(verdict(None, false, carried), Verdict::End);
             assert_eq!(verdict(Some(Done), true, carried), Verdict::Keep);
-            assert_eq!(verdict(Some(Done), false, carried), Verdict::Abort);
-            assert_eq!(verdict(Some(Retracted), true, carried), Verdict::Abort);
-            assert_eq!(verdict(Some(Retracted), false, carried), Verdict::Abort);
+            assert_eq!(verdict(Some(Done), false, carried), Verdict::End);
+            assert_eq!(verdict(Some(Retracted), true, carried), Verdict::End);
+            assert_eq!(verdict(Some(Retracted), false, carried), Verdict::End);
         }
         for named in [false, true] {
             assert_eq!(verdict(Some(Committed), named, true), Verdict::Keep, "it may be published");
-            assert_eq!(verdict(Some(Committed), named, false), Verdict::RetractThenAbort);
+            assert_eq!(verdict(Some(Committed), named, false), Verdict::RetractThenEnd);
         }
     }
 
     #[test]
     fn an_upload_is_due_after_a_day_of_s3s_own_time() {
-        let upload = |age_millis: u64| OpenUpload {
+        let upload = |age_millis: u64| Leftover {
             bucket: "b".to_owned(),
             key: "k".to_owned(),
-            upload_id: "u".to_owned(),
+            upload_id: Some("u".to_owned()),
             cid: CommitId([0; 16]),
             initiated: Millis(1_000),
             now: Millis(1_000 + age_millis),
@@ -156,7 +162,7 @@ mod tests {
         assert!(!due(&upload(0)));
         assert!(!due(&upload(day - 1)));
         assert!(due(&upload(day)));
-        assert!(!due(&OpenUpload { now: Millis(0), ..upload(0) }), "a listing from before is no day later");
+        assert!(!due(&Leftover { now: Millis(0), ..upload(0) }), "a listing from before is no day later");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod emulated;
 mod partitioned;
 mod scripted;
+mod staged_together;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -57,6 +58,7 @@ fn settings() -> S3Settings {
         expected_owner: None,
         backup: None,
         lost_object: LostObject::Replay,
+        publish: Publish::Multipart,
     }
 }
 

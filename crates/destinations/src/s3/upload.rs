@@ -4,7 +4,7 @@
 //! parts are in memory: one in the making, one waiting, two on their way.
 //! Never: completes what it has opened.
 
-use std::sync::atomic::Ordering;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use crc_fast::Digest;
@@ -34,6 +34,13 @@ impl SummedPart {
     }
 }
 
+async fn next_of(first: &mut VecDeque<Bytes>, parts: &mut mpsc::Receiver<Bytes>) -> Option<Bytes> {
+    match first.pop_front() {
+        Some(part) => Some(part),
+        None => parts.recv().await,
+    }
+}
+
 /// What is known of an upload.
 pub(super) struct Upload<'a> {
     s3: &'a S3,
@@ -54,11 +61,7 @@ impl<'a> Upload<'a> {
     async fn open(&mut self) -> Result<(), DeliveryError> {
         let opened = match requests::open(self.object, self.s3.sum()).await {
             Err(None) => {
-                self.s3.crc32.store(true, Ordering::Relaxed);
-                tracing::info!(
-                    bucket = self.object.bucket.name,
-                    "the server refuses CRC-64/NVME, falling back to CRC-32"
-                );
+                self.s3.fall_back(self.object.bucket);
                 requests::open(self.object, Sum::Crc32).await
             }
             opened => opened,
@@ -104,8 +107,27 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Uploads parts as they come, a few at a time, until there are no more.
-    pub(super) async fn take_parts(&mut self, mut parts: mpsc::Receiver<Bytes>) -> Result<(), DeliveryError> {
+    /// The whole object, if that has fewer bytes than these: nothing is opened for it. Otherwise uploads it.
+    pub(super) async fn take_unless_below(
+        &mut self,
+        small: usize,
+        mut parts: mpsc::Receiver<Bytes>,
+    ) -> Result<Option<Bytes>, DeliveryError> {
+        match (parts.recv().await, parts.recv().await) {
+            (Some(whole), None) if whole.len() < small => Ok(Some(whole)),
+            (first, second) => {
+                self.take_parts(first.into_iter().chain(second).collect(), parts).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Uploads these parts, and others as they come, a few at a time, until there are no more.
+    pub(super) async fn take_parts(
+        &mut self,
+        mut first: VecDeque<Bytes>,
+        mut parts: mpsc::Receiver<Bytes>,
+    ) -> Result<(), DeliveryError> {
         let mut on_their_way = FuturesOrdered::new();
         let mut more = true;
         loop {
@@ -113,7 +135,7 @@ impl<'a> Upload<'a> {
                 // Answers first: they make room, and an error ends everything.
                 biased;
                 Some(sent) = on_their_way.next(), if !on_their_way.is_empty() => self.parts.push(sent?),
-                part = parts.recv(), if more && on_their_way.len() < UPLOADS_MAX => {
+                part = next_of(&mut first, &mut parts), if more && on_their_way.len() < UPLOADS_MAX => {
                     let Some(bytes) = part else {
                         more = false;
                         continue;

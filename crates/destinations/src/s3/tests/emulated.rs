@@ -12,7 +12,7 @@ use super::*;
 pub(super) struct World {
     pub(super) emulator: Arc<Emulator>,
     connection: Connection,
-    now: Arc<AtomicU64>,
+    pub(super) now: Arc<AtomicU64>,
 }
 
 impl World {
@@ -362,10 +362,10 @@ async fn open_uploads_are_listed_page_by_page_and_only_those_of_our_form() {
     let mut expected = Vec::new();
     for number in 1..=1003 {
         let (output, _) = s3.stage_extra(cid(number), &error_object(1, "{}\n")).await.expect("staged");
-        expected.push((output.key, upload_of(&output.held).0));
+        expected.push((output.key, Some(upload_of(&output.held).0)));
     }
     let staged = s3.stage(cid(2000), &conformance::batch(1)).await.expect("staged");
-    expected.extend(staged.outputs.into_iter().map(|output| (output.key, upload_of(&output.held).0)));
+    expected.extend(staged.outputs.into_iter().map(|output| (output.key, Some(upload_of(&output.held).0))));
     for foreign in ["in/foreign", "elsewhere/foreign"] {
         s3.bucket.client.create_multipart_upload().bucket("lake").key(foreign).send().await.expect("opened");
     }
@@ -373,8 +373,8 @@ async fn open_uploads_are_listed_page_by_page_and_only_those_of_our_form() {
 
     let (mut found, mut pages, mut page) = (Vec::new(), 0, Some(Page::default()));
     while let Some(at) = page {
-        let listed = s3.open_uploads(&at).await.expect("listed");
-        found.extend(listed.uploads);
+        let listed = s3.leftovers(&at).await.expect("listed");
+        found.extend(listed.found);
         (page, pages) = (listed.next, pages + 1);
     }
     assert_eq!(pages, 3, "two of the error prefix, one of the other");
@@ -384,7 +384,7 @@ async fn open_uploads_are_listed_page_by_page_and_only_those_of_our_form() {
     assert_eq!(keys, expected);
     assert!(found.iter().all(|upload| upload.cid.fingerprint() == 0xABCDE && sweep::due(upload)));
 
-    s3.abort_dead(&found[0]).await.expect("aborted");
-    s3.abort_dead(&found[0]).await.expect("gone is as good as aborted");
+    s3.end(&found[0]).await.expect("aborted");
+    s3.end(&found[0]).await.expect("gone is as good as aborted");
     assert_eq!(world.open(), expected.len() - 1 + 2);
 }

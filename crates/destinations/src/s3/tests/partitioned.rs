@@ -12,7 +12,7 @@ use super::emulated::{World, committed};
 use super::*;
 
 /// A destination whose keys name the partition; small objects, so that large partitions are several.
-fn partitioned() -> S3Settings {
+pub(super) fn partitioned() -> S3Settings {
     let prefix = "in/customer=!{partitionKeyFromQuery:customer}/!{timestamp:HH-mm-ss}/";
     S3Settings {
         prefix: Template::prefix(Some(prefix)).expect("a prefix"),
@@ -21,7 +21,7 @@ fn partitioned() -> S3Settings {
     }
 }
 
-fn with_backup() -> S3Settings {
+pub(super) fn with_backup() -> S3Settings {
     let backup = BackupSettings {
         bucket: "raw".to_owned(),
         prefix: Template::prefix(Some("all/")).expect("a prefix"),
@@ -34,7 +34,7 @@ fn with_backup() -> S3Settings {
 }
 
 /// One record each, of this partition, a second apart; kept as they were read, too.
-fn batch_of_partitions(records: &[(&str, &str)]) -> Arc<Batch> {
+pub(super) fn batch_of_partitions(records: &[(&str, &str)]) -> Arc<Batch> {
     let mut batch = Arc::unwrap_or_clone(batch_of(records.iter().map(|(_, data)| Bytes::from((*data).to_owned()))));
     let chunk = &mut batch.shards[0].chunks[0];
     chunk.originals = chunk.records.iter().map(|record| record.with_data(Bytes::from_static(b"raw;"))).collect();
@@ -46,14 +46,14 @@ fn batch_of_partitions(records: &[(&str, &str)]) -> Arc<Batch> {
     Arc::new(batch)
 }
 
-fn many(count: usize) -> Arc<Batch> {
+pub(super) fn many(count: usize) -> Arc<Batch> {
     let names: Vec<String> = (0..count).map(|n| format!("c{n:04}")).collect();
     let records: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "{}")).collect();
     batch_of_partitions(&records)
 }
 
 /// Requests by operation, since the last time.
-fn requests(world: &World) -> BTreeMap<String, usize> {
+pub(super) fn requests(world: &World) -> BTreeMap<String, usize> {
     let mut requests = BTreeMap::new();
     for entry in world.emulator.take_trace() {
         *requests.entry(entry.call.operation).or_default() += 1;
@@ -62,7 +62,7 @@ fn requests(world: &World) -> BTreeMap<String, usize> {
 }
 
 /// Every request of an operation fails after so many.
-fn failing_after(world: &World, fault: Fault, (operation, mut after): (&'static str, usize)) {
+pub(super) fn failing_after(world: &World, fault: Fault, (operation, mut after): (&'static str, usize)) {
     world.emulator.faults().set_hook(move |call| {
         let meant = call.operation == operation;
         let fails = meant && after == 0;
@@ -120,9 +120,9 @@ async fn a_backup_holds_what_was_read_in_a_bucket_of_its_own() {
     assert_eq!((backup.kind, backup.bucket.as_str(), backup.records), (OutputKind::Backup, "raw", 2));
     assert_eq!(backup.key, format!("all/2026/09/21/14/orders-1-2026-09-21-14-13-20-{}-2.gz", cid(1)));
     assert_eq!(world.emulator.open_uploads("raw").len(), 1);
-    let swept = s3.open_uploads(&Page { place: 2, ..Page::default() }).await.expect("listed");
+    let swept = s3.leftovers(&Page { place: 2, ..Page::default() }).await.expect("listed");
     assert_eq!(
-        swept.uploads.iter().map(|upload| &upload.key).collect::<Vec<_>>(),
+        swept.found.iter().map(|upload| &upload.key).collect::<Vec<_>>(),
         [&backup.key],
         "the sweeper sees it"
     );

@@ -15,14 +15,14 @@ use super::*;
 
 /// A request that arrived: `METHOD path?query`, and its headers.
 #[derive(Clone, Debug)]
-struct Arrived {
-    line: String,
+pub(super) struct Arrived {
+    pub(super) line: String,
     headers: Vec<(String, String)>,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Arrived {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 }
@@ -31,7 +31,7 @@ type Answer = Box<dyn FnMut(&Arrived) -> (u16, Vec<(&'static str, String)>, Stri
 
 /// A server that answers as the test says.
 #[derive(Clone)]
-struct Script {
+pub(super) struct Script {
     arrived: Arc<Mutex<Vec<Arrived>>>,
     answer: Arc<Mutex<Answer>>,
 }
@@ -47,7 +47,7 @@ const DATE: &str = "Mon, 21 Sep 2026 12:00:00 GMT";
 const DATE_MILLIS: u64 = 1_789_992_000_000;
 
 impl Script {
-    fn new(answer: impl FnMut(&Arrived) -> (u16, Vec<(&'static str, String)>, String) + Send + 'static) -> Self {
+    pub(super) fn new(answer: impl FnMut(&Arrived) -> (u16, Vec<(&'static str, String)>, String) + Send + 'static) -> Self {
         Self { arrived: Arc::default(), answer: Arc::new(Mutex::new(Box::new(answer))) }
     }
 
@@ -56,16 +56,16 @@ impl Script {
         Self::new(obliging)
     }
 
-    fn s3(&self, endpoint: &str, settings: S3Settings) -> S3 {
+    pub(super) fn s3(&self, endpoint: &str, settings: S3Settings) -> S3 {
         destination(endpoint, self.clone(), settings)
     }
 
-    fn arrived(&self) -> Vec<Arrived> {
+    pub(super) fn arrived(&self) -> Vec<Arrived> {
         self.arrived.lock().expect("no test panics with the lock held").clone()
     }
 }
 
-fn obliging(request: &Arrived) -> (u16, Vec<(&'static str, String)>, String) {
+pub(super) fn obliging(request: &Arrived) -> (u16, Vec<(&'static str, String)>, String) {
     let xml = |body: &str| (200, Vec::new(), body.to_owned());
     match request.line.split_once(' ') {
         Some(("POST", path)) if path.contains("uploads") => {
@@ -78,7 +78,7 @@ fn obliging(request: &Arrived) -> (u16, Vec<(&'static str, String)>, String) {
     }
 }
 
-fn error(status: u16, code: &str) -> (u16, Vec<(&'static str, String)>, String) {
+pub(super) fn error(status: u16, code: &str) -> (u16, Vec<(&'static str, String)>, String) {
     error_saying(status, code, "as the script says")
 }
 
@@ -205,7 +205,7 @@ async fn every_request_names_the_expected_owner_of_its_bucket() {
     let receipt = receipt(cid(1), &batch, staged);
     s3.publish(&receipt).await.expect("published");
     s3.discard(&receipt.outputs).await.expect("discarded");
-    let _ = s3.open_uploads(&Page::default()).await;
+    let _ = s3.leftovers(&Page::default()).await;
     let arrived = script.arrived();
     assert!(arrived.len() > 10, "{}", arrived.len());
     for request in &arrived {
