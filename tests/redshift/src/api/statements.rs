@@ -92,6 +92,8 @@ impl Statement {
 struct Entry {
     statement: Statement,
     changed: watch::Sender<Status>,
+    /// Nobody is told of it any more.
+    forgotten: bool,
 }
 
 struct Token {
@@ -179,19 +181,22 @@ impl Statements {
             request: Arc::new(request),
         };
         let (changed, _) = watch::channel(Status::Submitted);
-        kept.entries.insert(id, Entry { statement: statement.clone(), changed });
+        kept.entries.insert(id, Entry { statement: statement.clone(), changed, forgotten: false });
         Ok(Accepted::New(statement))
     }
 
     /// A statement as it is now.
     pub(crate) fn get(&self, id: &str) -> Option<Statement> {
-        self.lock().entries.get(id).map(|entry| entry.statement.clone())
+        let kept = self.lock();
+        let entry = kept.entries.get(id).filter(|entry| !entry.forgotten)?;
+        Some(entry.statement.clone())
     }
 
     /// All of them, the newest first.
     pub(crate) fn all(&self) -> Vec<Statement> {
         let kept = self.lock();
-        let mut all: Vec<Statement> = kept.entries.values().map(|entry| entry.statement.clone()).collect();
+        let known = kept.entries.values().filter(|entry| !entry.forgotten);
+        let mut all: Vec<Statement> = known.map(|entry| entry.statement.clone()).collect();
         all.sort_by_key(|statement| std::cmp::Reverse(statement.number));
         all
     }
@@ -206,9 +211,11 @@ impl Statements {
         entry.changed.send_replace(status);
     }
 
-    /// Forgets a statement, not its token: what runs goes on.
+    /// Tells nobody of a statement any more. What runs goes on, and its token still names it: it never runs twice.
     pub(crate) fn forget(&self, id: &str) {
-        self.lock().entries.remove(id);
+        if let Some(entry) = self.lock().entries.get_mut(id) {
+            entry.forgotten = true;
+        }
     }
 
     /// Waits until a statement has ended, so long at most.
@@ -241,6 +248,9 @@ mod tests {
         assert_eq!(accept("SELECT 1", "a"), Ok((true, "a".to_owned())));
         assert_eq!(accept("SELECT 1", "b"), Ok((false, "a".to_owned())));
         assert_eq!(accept("SELECT 2", "c"), Err("ValidationException"));
+        statements.forget("a");
+        assert!(statements.get("a").is_none() && statements.all().is_empty());
+        assert_eq!(accept("SELECT 1", "b"), Ok((false, "a".to_owned())), "it does not run twice");
         tokio::time::advance(TOKEN_LIVES).await;
         assert_eq!(accept("SELECT 2", "d"), Ok((true, "d".to_owned())));
     }

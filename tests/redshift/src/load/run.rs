@@ -56,8 +56,8 @@ pub(crate) async fn load(session: &Session, copy: &Copy, origin: &Origin<'_>) ->
     let mut ended = target.take(pieces).await;
     if ended.is_ok() {
         ended = match reading.join_next().await {
-            Some(Ok(Err(text))) => Err(Trouble::said(&text)),
-            _ => Ok(()),
+            Some(Ok(read)) => read.map_err(|text| Trouble::said(&text)),
+            Some(Err(_)) | None => Err(Trouble::said("the reader of the objects failed")),
         };
     }
     let load = Load { query_id: origin.query_id, pid: session.pid, table_id, columns: &columns };
