@@ -10,12 +10,14 @@
 mod checksum;
 mod classify;
 mod objects;
+mod plain;
 mod publish;
 mod requests;
 mod stage;
-pub mod sweep;
 mod staging;
+pub mod sweep;
 mod upload;
+mod whole;
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,8 +50,6 @@ pub enum LostObject {
     AssumePublished,
 }
 
-/// What one S3 destination is configured to do.
-#[derive(Clone, Debug)]
 /// How the small objects of a commit that has many become visible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Publish {
@@ -61,6 +61,8 @@ pub enum Publish {
     Put,
 }
 
+/// What one S3 destination is configured to do.
+#[derive(Clone, Debug)]
 pub struct S3Settings {
     /// The bucket of all its objects.
     pub bucket: String,
@@ -88,10 +90,10 @@ pub struct S3Settings {
     pub backup: Option<BackupSettings>,
     /// What becomes of a lost output.
     pub lost_object: LostObject,
-}
-
     /// How many small objects become visible.
     pub publish: Publish,
+}
+
 /// The backup of source records: objects of [`Batch::originals`] in the commit that delivers them, as they were read,
 /// one after the other without a delimiter. Firehose knows only "all" for S3: what fails lies under `error_prefix`.
 #[derive(Clone, Debug)]
@@ -194,7 +196,6 @@ impl S3 {
             Some((bucket, prefix)) => requests::list_uploads(bucket, prefix, page).await?,
             None => plain::list_staging(&self.bucket, page).await?,
         };
-        let (uploads, next) = requests::list_uploads(bucket, prefix, page).await?;
         let following = || Page { place: page.place + 1, ..Page::default() };
         let next = next.or_else(|| (page.place + 1 < places).then(following));
         Ok(Leftovers { found, next })
@@ -215,7 +216,6 @@ impl S3 {
         sweep::distinct(&own).into_iter().map(|start| (&self.bucket, start)).chain(other).collect()
     }
 
-    fn sum(&self) -> Sum {
     /// From now on the older sum. The error of an attempt that began with the better one.
     fn fall_back(&self, bucket: &Bucket) -> DeliveryError {
         self.crc32.store(true, Ordering::Relaxed);
@@ -223,10 +223,11 @@ impl S3 {
         stage::again("the server refuses CRC-64/NVME")
     }
 
+    fn sum(&self) -> Sum {
         if self.crc32.load(Ordering::Relaxed) { Sum::Crc32 } else { Sum::Crc64Nvme }
     }
 
-    /// Refuses outputs of which one lies elsewhere, before anything is asked of any.
+    /// Refuses outputs of which one lies elsewhere, or is held where none of ours is, before anything is asked of any.
     fn known_buckets(&self, outputs: &[Output]) -> Result<(), DeliveryError> {
         outputs.iter().try_for_each(|output| self.bucket_of(&output.bucket).and_then(|_| staging::known(output)))
     }
@@ -278,11 +279,11 @@ impl Destination for S3 {
         publish::discard(self, dead).await
     }
 
-    async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError> {
     async fn clear(&self, done: &Receipt) -> Result<(), DeliveryError> {
         publish::clear(self, done).await
     }
 
+    async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError> {
         requests::put_json(&self.bucket, &format!("{INCIDENTS}{cid}.json"), body).await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
-use standpipe_config::config::{Destination, Pipeline};
+use standpipe_config::config::{Destination, Pipeline, TableColumns};
 use standpipe_config::units;
 use standpipe_lease::HeartbeatMode;
 use standpipe_lease::cost::{self, Cost, Fleet, Units};
@@ -36,6 +36,17 @@ struct Planned {
     heartbeat: &'static str,
     per_lease: Bill,
     per_worker: Bill,
+    /// Destinations whose columns are inferred, and frozen in the table of commits.
+    inferred: Vec<Inferred>,
+    /// What will not keep up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Inferred {
+    destination: String,
+    sample: usize,
 }
 
 #[derive(Serialize)]
@@ -81,12 +92,43 @@ fn plan(pipeline: &Pipeline, args: &Plan) -> Planned {
         heartbeat: word(pipeline),
         per_lease: bill(HeartbeatMode::PerLease),
         per_worker: bill(HeartbeatMode::PerWorker),
+        inferred: pipeline.destinations.iter().filter_map(inferred).collect(),
+        warnings: pipeline.destinations.iter().filter_map(|destination| queued_loads(destination, args)).collect(),
     }
+}
+
+/// A load of a table of Redshift takes about so long at the least; those of one table follow each other.
+const LOAD_SECONDS: f64 = 5.0;
+/// Shards in one load.
+const LANE_SHARDS: u32 = 32;
+
+/// Loads into one table queue on its ledger: whether more of them come than can be made.
+fn queued_loads(destination: &Destination, args: &Plan) -> Option<String> {
+    let Destination::Redshift(redshift) = destination else { return None };
+    // Each worker loads its own shards, a lane at a time.
+    let workers = args.workers.clamp(1, args.shards.max(1));
+    let lanes = workers * args.shards.div_ceil(workers).div_ceil(LANE_SHARDS).max(1);
+    let interval = redshift.buffer_interval.as_secs_f64();
+    let needed = f64::from(lanes) * LOAD_SECONDS;
+    (interval < needed).then(|| {
+        format!(
+            "{}: {} every {} into one table, which makes one in about {LOAD_SECONDS} s: buffer.interval of at least {}",
+            redshift.id,
+            terminal::counted(lanes.into(), "load"),
+            units::format_duration(redshift.buffer_interval),
+            units::format_duration(Duration::from_secs_f64(needed)),
+        )
+    })
+}
+
+fn inferred(destination: &Destination) -> Option<Inferred> {
+    let TableColumns::Inferred { sample } = destination.table()?.columns else { return None };
+    Some(Inferred { destination: destination.id().to_string(), sample })
 }
 
 /// The shortest interval of the destinations: it decides how often there is a commit.
 fn interval(pipeline: &Pipeline) -> Duration {
-    let intervals = pipeline.destinations.iter().map(|Destination::S3(s3)| s3.buffer_interval);
+    let intervals = pipeline.destinations.iter().map(Destination::buffer_interval);
     intervals.min().unwrap_or_default()
 }
 
@@ -163,6 +205,16 @@ fn text(configs: &[Pipeline], pipelines: &[Planned]) -> String {
             text.push_str(&format!("{name:<12}{}  {}\n", lease.text(), worker.text()));
         }
         text.push('\n');
+        for Inferred { destination, sample } in &planned.inferred {
+            text.push_str(&format!(
+                "{destination}: its columns are inferred from at most {} of its first batch, and frozen in the table of \
+                 commits\n\n",
+                terminal::counted(*sample as u64, "record"),
+            ));
+        }
+    }
+    for warning in pipelines.iter().flat_map(|planned| &planned.warnings) {
+        text.push_str(&format!("warning: {warning}\n\n"));
     }
     text.push_str("units on demand at the prices of us-east-1: $0.625 a million writes, $0.125 a million reads;\n");
     text.push_str("commits are reckoned as if every shard always had records\n");

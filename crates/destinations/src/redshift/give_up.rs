@@ -1,0 +1,116 @@
+//! `commit -> publish`, the other way: a load that was refused for too long is given up, and may be made later.
+//!
+//! Cancelled, a final state awaited, the ledger asked; only if the commit is absent there, its manifest is written where
+//! people find it. Whoever else still runs a copy of the load may finish it: then a later one finds it in the ledger.
+//! Never: gives up what is loaded; deletes staged objects.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use standpipe_flow::{DeliveryError, Millis, Published, Receipt};
+
+use super::attempts::Task;
+use super::load::{Ended, Ledger, gone};
+use super::manifest::{self, ErrorManifest};
+use super::outcome::{Failure, Meaning};
+use super::sql::Load;
+use super::{LastFailure, Redshift, data_api, parted};
+use crate::s3::Whole;
+
+/// Where manifests of loads that were given up lie, behind the staging prefix: Firehose's place.
+const GIVEN_UP: &str = "errors/manifests/";
+/// How old a manifest may be that is loaded: the ledger, which makes that safe, keeps 90 days.
+const REDRIVE_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// What loading a manifest later found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Redriven {
+    /// Its objects are loaded now.
+    Loaded,
+    /// They had been loaded before.
+    Already,
+    /// The commit was taken back, and its records delivered under another id.
+    TakenBack,
+}
+
+pub(super) async fn receipt(redshift: &Redshift, receipt: &Receipt) -> Result<Published, DeliveryError> {
+    let (objects, _) = parted(&receipt.outputs);
+    if let Some(attempt) = redshift.attempts.under_way(receipt.cid, Task::Load) {
+        // One whose id was lost is found by its token when it is published again.
+        let Some(id) = attempt.id else {
+            return Err(DeliveryError::Retry { after: None, cause: "a load may be running".to_owned() });
+        };
+        redshift.api.cancel(&id).await?;
+        let ended = redshift.end_of(&id).await?;
+        redshift.attempts.ended(receipt.cid, Task::Load, &attempt.token);
+        if let Some(Ended::Finished(query)) = ended {
+            return redshift.loaded(receipt, query).await;
+        }
+    }
+    match redshift.ledger_of(receipt.cid).await? {
+        Ledger::Loaded => return redshift.loaded(receipt, None).await,
+        Ledger::Retracted => return Ok(gone(receipt, &[], receipt.outputs.len() > objects.len())),
+        Ledger::Absent => {}
+    }
+    let unknown = || LastFailure {
+        failure: Failure { code: "Redshift.LoadFailed", meaning: Meaning::Refused },
+        message: "the load was refused for too long".to_owned(),
+        rows: Vec::new(),
+    };
+    let last = redshift.failures().get(&receipt.cid).cloned().unwrap_or_else(unknown);
+    let key = manifest::key(&redshift.settings.prefix, GIVEN_UP, receipt);
+    let stream = redshift.settings.stream.as_str();
+    let failed = (last.failure, last.message.as_str(), last.rows.as_slice());
+    let body = Bytes::from(manifest::given_up(receipt, (&objects, stream), &redshift.settings.copy, failed));
+    redshift.s3.put_whole(Whole { key: key.clone(), body, once: true }).await?;
+    redshift.failures().remove(&receipt.cid);
+    let (bucket, code) = (redshift.s3.bucket_name(), last.failure.code);
+    tracing::error!(cid = %receipt.cid, bucket, key, code, "a load is given up: its manifest can be loaded later");
+    Ok(Published::GaveUp)
+}
+
+impl Redshift {
+    /// What the keys of manifests of loads that were given up begin with, in the staging bucket.
+    pub fn given_up_prefix(&self) -> String {
+        format!("{}{GIVEN_UP}", self.settings.prefix)
+    }
+
+    /// Loads a manifest that was given up: the same guarded batch under the same commit id, so that it is loaded once
+    /// however often this is asked. `url` is where the manifest is (`s3://BUCKET/KEY`), `now` S3's own time.
+    ///
+    /// # Errors
+    /// Halt: it is older than 60 days, or of another table. Reject: Redshift refuses the load. Retry: ask again.
+    pub async fn redrive(
+        &self,
+        manifest: &ErrorManifest,
+        url: &str,
+        now: Millis,
+    ) -> Result<Redriven, DeliveryError> {
+        let halt = |cause: String| Err(DeliveryError::Halt { cause });
+        if now.since(manifest.created_at) > REDRIVE_MAX {
+            return halt("the manifest is older than 60 days: whether it was loaded is not known for certain".to_owned());
+        }
+        let into = &self.settings.copy;
+        if manifest.table != into.shown() {
+            return halt(format!("the manifest is of table {}, not {}", manifest.table, into.shown()));
+        }
+        self.create_ledger().await?;
+        let (cid, stream) = (manifest.cid, manifest.stream.as_str());
+        let load = Load { cid, manifest_url: url, shards: &manifest.shards, stream, records: manifest.records };
+        match self.run(cid, Task::Load, &into.load(&load)).await? {
+            Ended::Finished(_) => Ok(Redriven::Loaded),
+            Ended::Failed(text) => match self.ledger_of(cid).await? {
+                Ledger::Loaded => Ok(Redriven::Already),
+                Ledger::Retracted => Ok(Redriven::TakenBack),
+                Ledger::Absent => {
+                    let failure = super::outcome::failure(&text);
+                    let cause = format!("{}: {}", failure.code, data_api::bounded(&text));
+                    match failure.meaning {
+                        Meaning::Refused | Meaning::Missing => Err(DeliveryError::Reject { cause }),
+                        Meaning::Guard | Meaning::Passing => Err(DeliveryError::Retry { after: None, cause }),
+                    }
+                }
+            },
+        }
+    }
+}
