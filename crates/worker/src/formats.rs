@@ -18,29 +18,7 @@ pub(crate) fn format(s3: &config::S3, glue: Option<CurrentRows>) -> Result<Forma
                 config::RecordDelimiter::None => Delimiter::None,
             },
         },
-        config::Format::Parquet(file) => Format::Parquet {
-            rows: rows(&file.table, glue)?,
-            options: ParquetOptions {
-                compression: match file.compression {
-                    config::ParquetCompression::Snappy => ParquetCompression::Snappy,
-                    config::ParquetCompression::Gzip => ParquetCompression::Gzip,
-                    config::ParquetCompression::Zstd => ParquetCompression::Zstd,
-                    config::ParquetCompression::None => ParquetCompression::None,
-                },
-                dictionary: file.dictionary,
-                page_bytes: bytes(file.page_bytes),
-                row_group_bytes: bytes(file.row_group_bytes),
-                version: match file.version {
-                    config::ParquetVersion::V1 => ParquetVersion::V1,
-                    config::ParquetVersion::V2 => ParquetVersion::V2,
-                },
-                timestamps: match file.timestamps {
-                    config::ParquetTimestamps::Micros => ParquetTimestamps::Micros,
-                    config::ParquetTimestamps::Millis => ParquetTimestamps::Millis,
-                    config::ParquetTimestamps::Int96 => ParquetTimestamps::Int96,
-                },
-            },
-        },
+        config::Format::Parquet(file) => parquet(file, glue)?,
         config::Format::Orc(file) => Format::Orc {
             rows: rows(&file.table, glue)?,
             options: OrcOptions {
@@ -58,6 +36,33 @@ pub(crate) fn format(s3: &config::S3, glue: Option<CurrentRows>) -> Result<Forma
     })
 }
 
+/// A table as Parquet files.
+pub(crate) fn parquet(file: &config::Parquet, glue: Option<CurrentRows>) -> Result<Format, String> {
+    Ok(Format::Parquet {
+        rows: rows(&file.table, glue)?,
+        options: ParquetOptions {
+            compression: match file.compression {
+                config::ParquetCompression::Snappy => ParquetCompression::Snappy,
+                config::ParquetCompression::Gzip => ParquetCompression::Gzip,
+                config::ParquetCompression::Zstd => ParquetCompression::Zstd,
+                config::ParquetCompression::None => ParquetCompression::None,
+            },
+            dictionary: file.dictionary,
+            page_bytes: bytes(file.page_bytes),
+            row_group_bytes: bytes(file.row_group_bytes),
+            version: match file.version {
+                config::ParquetVersion::V1 => ParquetVersion::V1,
+                config::ParquetVersion::V2 => ParquetVersion::V2,
+            },
+            timestamps: match file.timestamps {
+                config::ParquetTimestamps::Micros => ParquetTimestamps::Micros,
+                config::ParquetTimestamps::Millis => ParquetTimestamps::Millis,
+                config::ParquetTimestamps::Int96 => ParquetTimestamps::Int96,
+            },
+        },
+    })
+}
+
 fn bytes(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
@@ -65,6 +70,7 @@ fn bytes(bytes: u64) -> usize {
 fn rows(table: &config::Table, glue: Option<CurrentRows>) -> Result<CurrentRows, String> {
     match (&table.columns, glue) {
         (TableColumns::Written(schema), _) => row_format(schema, &table.deserializer).map(CurrentRows::from),
+        (TableColumns::Inferred { .. }, rows) => Ok(rows.unwrap_or_else(CurrentRows::unknown)),
         (TableColumns::Glue(_), Some(rows)) => Ok(rows),
         (TableColumns::Glue(glue), None) => {
             Err(format!("the columns of {}.{} are not known", glue.database, glue.table))
@@ -73,7 +79,7 @@ fn rows(table: &config::Table, glue: Option<CurrentRows>) -> Result<CurrentRows,
 }
 
 /// The rows of a schema that stands in the config or in a file.
-pub(crate) fn row_format(schema: &str, written: &config::Deserializer) -> Result<RowFormat, String> {
+fn row_format(schema: &str, written: &config::Deserializer) -> Result<RowFormat, String> {
     let columns = Columns::from_schema(schema).map_err(|error| error.to_string())?;
     RowFormat::new(columns, deserializer(written)?).map_err(|error| error.to_string())
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_config::config::{self, Config, Destination, Format, Glue, TableColumns};
-use standpipe_convert::{Columns, CurrentRows, GlueTable, RowFormat};
+use standpipe_convert::{CurrentRows, GlueTable, RowFormat};
 use standpipe_flow::{CatalogTable, Clock, DestinationId};
 use standpipe_signed::{Call, CallError, Caller, Service};
 use tracing::{info, warn};
@@ -42,11 +42,7 @@ pub(crate) struct Tables {
 impl Tables {
     /// For whoever encodes nothing: the columns are not asked for.
     pub(crate) fn unread(pipeline: &config::Pipeline) -> Self {
-        let no_columns = Columns::parse("unread string").map(RowFormat::from);
-        let rows = pipeline
-            .destinations
-            .iter()
-            .filter_map(|destination| Some((destination.id().clone(), CurrentRows::from(no_columns.clone().ok()?))));
+        let rows = pipeline.destinations.iter().map(|one| (one.id().clone(), CurrentRows::unknown()));
         Self { rows: rows.collect(), followers: Vec::new() }
     }
 }
@@ -58,15 +54,11 @@ pub(crate) async fn tables(
     platform: &Platform,
 ) -> Result<Tables, WorkerError> {
     let mut tables = Tables::default();
-    for Destination::S3(s3) in &pipeline.destinations {
-        let table = match &s3.format {
-            Format::Parquet(file) => &file.table,
-            Format::Orc(file) => &file.table,
-            Format::Raw | Format::JsonLines => continue,
-        };
+    for destination in &pipeline.destinations {
+        let Some(table) = destination.table() else { continue };
         let TableColumns::Glue(glue) = &table.columns else { continue };
         let sdk = service(&platform.sdk, config.aws.glue_endpoint.as_ref(), glue.region.as_ref());
-        let is_orc = matches!(s3.format, Format::Orc(_));
+        let is_orc = matches!(destination, Destination::S3(s3) if matches!(s3.format, Format::Orc(_)));
         let source = Source::new(glue, &sdk, is_orc, platform.clock.clone())?;
         let found = source.read_at_start().await?;
         let version = found.table.version_id.clone();
@@ -79,7 +71,7 @@ pub(crate) async fn tables(
         if glue.version.is_none() {
             tables.followers.push(Follower { source, rows: rows.clone(), version });
         }
-        tables.rows.insert(s3.id.clone(), rows);
+        tables.rows.insert(destination.id().clone(), rows);
     }
     Ok(tables)
 }
@@ -109,8 +101,9 @@ impl Follower {
                 return;
             }
         };
+        let Some(rows) = self.rows.current() else { return };
         let version = found.table.version_id.clone();
-        match self.rows.current().with_columns(found.columns, Some(found.table)) {
+        match rows.with_columns(found.columns, Some(found.table)) {
             Ok(rows) => {
                 info!(table = self.source.name(), version, "the table has changed, its new columns are used");
                 self.rows.replace(rows);

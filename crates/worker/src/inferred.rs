@@ -8,6 +8,7 @@
 //! Never here: another schema than the frozen one, a write of the item once it is there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -183,6 +184,7 @@ fn failed(error: CommitError) -> DeliveryError {
     }
 }
 
+/// All but `stage` is passed on, what has a default too.
 #[async_trait]
 impl Destination for Inferred {
     fn mode(&self) -> Mode {
@@ -217,8 +219,20 @@ impl Destination for Inferred {
         self.destination.publish(receipt).await
     }
 
+    fn refused_max(&self) -> Option<Duration> {
+        self.destination.refused_max()
+    }
+
+    async fn give_up(&self, receipt: &Receipt) -> Result<Published, DeliveryError> {
+        self.destination.give_up(receipt).await
+    }
+
     async fn discard(&self, dead: &[Output]) -> Result<(), DeliveryError> {
         self.destination.discard(dead).await
+    }
+
+    async fn clear(&self, done: &Receipt) -> Result<(), DeliveryError> {
+        self.destination.clear(done).await
     }
 
     async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError> {

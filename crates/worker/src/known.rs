@@ -2,7 +2,7 @@
 
 use standpipe_config::config::Deserializer;
 use standpipe_config::{Checks, TextError};
-use standpipe_convert::{Columns, Joda, orc_supports};
+use standpipe_convert::{Columns, Joda, RowFormat, orc_supports};
 use standpipe_transform::jq::Limits;
 use standpipe_transform::{Jq, Regex};
 
@@ -27,10 +27,9 @@ impl Checks for Known {
     }
 
     fn rows(&self, schema: &str, deserializer: &Deserializer) -> Result<(), TextError> {
-        if Columns::from_schema(schema).is_err() {
-            return Ok(());
-        }
-        formats::row_format(schema, deserializer).map(drop).map_err(said)
+        let Ok(columns) = Columns::from_schema(schema) else { return Ok(()) };
+        let deserializer = formats::deserializer(deserializer).map_err(said)?;
+        RowFormat::new(columns, deserializer).map(drop).map_err(said)
     }
 
     fn joda(&self, pattern: &str) -> Result<(), TextError> {
