@@ -24,6 +24,9 @@ pub enum Leases {
     /// End a quarantine: say what became of a commit that no worker may finish by itself
     #[command(before_help = examples::LEASES_SETTLE)]
     Settle(Settle),
+    /// Show the columns that were inferred and frozen for a destination, and forget them
+    #[command(before_help = examples::LEASES_THAW)]
+    Thaw(Thaw),
 }
 
 /// Whose leases.
@@ -135,6 +138,20 @@ pub struct Settle {
     pub consent: Consent,
 }
 
+/// `standpipe leases thaw`.
+#[derive(Debug, Args)]
+pub struct Thaw {
+    /// Whose.
+    #[command(flatten)]
+    pub of: Of,
+    /// The destination
+    #[arg(long, value_name = "ID", env = "STANDPIPE_DESTINATION", required = true, value_parser = destination)]
+    pub destination: DestinationId,
+    /// Whether.
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
 /// A place in a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -158,7 +175,7 @@ fn lease(text: &str) -> Result<LeaseKey, String> {
     if text.trim().is_empty() { Err("expected a shard's id".to_owned()) } else { Ok(LeaseKey::new(text)) }
 }
 
-fn destination(text: &str) -> Result<DestinationId, String> {
+pub(super) fn destination(text: &str) -> Result<DestinationId, String> {
     if text.trim().is_empty() { Err("expected a destination's id".to_owned()) } else { Ok(DestinationId::new(text)) }
 }
 
