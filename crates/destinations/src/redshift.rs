@@ -14,6 +14,7 @@ mod give_up;
 mod load;
 mod manifest;
 mod outcome;
+mod redrive;
 mod sql;
 mod stage;
 
@@ -31,8 +32,8 @@ use standpipe_convert::{Compression, Format};
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::offload::Offload;
 use standpipe_flow::{
-    Batch, BatchLimits, CommitId, DeliveryError, Destination, Held, Millis, Mode, Output, OutputKind, Published, Random,
-    Receipt, Staged,
+    Batch, BatchLimits, CommitId, DeliveryError, Destination, Held, Millis, Mode, Output, OutputKind, Published,
+    Random, Receipt, Staged,
 };
 
 use crate::object_key::KeyPrefix;
@@ -44,6 +45,7 @@ pub use give_up::Redriven;
 pub use manifest::ErrorManifest;
 use manifest::RefusedRow;
 use outcome::Failure;
+pub use redrive::GivenUp;
 pub use sql::{CopyInto, ShardRange};
 
 /// What one Redshift destination is configured to do.

@@ -12,6 +12,7 @@ mod classify;
 mod objects;
 mod plain;
 mod publish;
+mod read;
 mod requests;
 mod stage;
 mod staging;
@@ -36,6 +37,7 @@ use standpipe_flow::{
 
 use crate::object_key::KeyPrefix;
 use checksum::Sum;
+pub(crate) use read::Listed;
 use requests::Bucket;
 use sweep::{Leftovers, Page};
 pub(crate) use whole::Whole;

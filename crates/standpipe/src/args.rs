@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, Resettable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use standpipe_flow::DestinationId;
 
 use crate::environment;
 
@@ -42,6 +43,9 @@ pub enum Verb {
     /// Look at the lease table, and mend it
     #[command(before_help = examples::LEASES, subcommand)]
     Leases(leases::Leases),
+    /// Load into Redshift what was given up, each load once
+    #[command(before_help = examples::REDRIVE)]
+    Redrive(Redrive),
     /// Print what a config uses of DynamoDB, and what that costs a month
     #[command(before_help = examples::PLAN)]
     Plan(Plan),
@@ -59,6 +63,9 @@ pub enum Verb {
     #[cfg(feature = "emulator")]
     #[command(before_help = examples::TEST)]
     Test(Test),
+    /// Measure what each stage costs on this machine, on records of yours or made up
+    #[command(before_help = examples::BENCH)]
+    Bench(Bench),
     /// Print the JSON Schema of a config
     #[command(before_help = examples::SCHEMA)]
     Schema,
@@ -304,6 +311,46 @@ pub struct Test {
     /// When the records arrive, which shows in the keys [default: 2026-01-31T12:00:00Z]
     #[arg(long, value_name = "TIME", env = "STANDPIPE_TEST_AT", value_parser = parse::instant)]
     pub at: Option<standpipe_flow::Millis>,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `standpipe redrive`.
+#[derive(Debug, Args)]
+pub struct Redrive {
+    /// Whose, and how to report.
+    #[command(flatten)]
+    pub of: leases::Of,
+    /// The destination [default: the only Redshift destination]
+    #[arg(long, value_name = "ID", env = "STANDPIPE_DESTINATION", value_parser = leases::destination)]
+    pub destination: Option<DestinationId>,
+    /// Leave manifests where they are once they are loaded [default: delete them]
+    #[arg(long, env = "STANDPIPE_REDRIVE_KEEP", value_parser = FalseyValueParser::new())]
+    pub keep: bool,
+    /// Whether something may be changed.
+    #[command(flatten)]
+    pub consent: leases::Consent,
+}
+
+/// `standpipe bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The records, one a line, of which the first 64 MiB are taken; gzip and zstd are unpacked; `-` is stdin [default: records that are made up]
+    #[arg(short = 'i', long, value_name = "FILE", env = "STANDPIPE_BENCH_INPUT")]
+    pub input: Option<PathBuf>,
+    /// Measure the stages of a pipeline of this config, a file or a folder of *.yaml; may be given more than once [default: one of each stage]
+    #[arg(short = 'c', long, value_name = "FILE", env = "STANDPIPE_BENCH_CONFIG")]
+    pub config: Vec<PathBuf>,
+    /// The pipeline of the config [default: the only one]
+    #[arg(long, value_name = "NAME", env = "STANDPIPE_BENCH_PIPELINE")]
+    pub pipeline: Option<String>,
+    /// Measure the stages whose names begin like this; may be given more than once [default: all]
+    #[arg(long = "stage", value_name = "NAME", env = "STANDPIPE_BENCH_STAGE", value_delimiter = ',')]
+    pub stages: Vec<String>,
+    /// CPU seconds for each stage
+    #[arg(long, value_name = "SECONDS", env = "STANDPIPE_BENCH_SECONDS", default_value = "0.5", value_parser = parse::seconds)]
+    pub seconds: f64,
     /// How to report.
     #[command(flatten)]
     pub report: Report,

@@ -59,6 +59,11 @@ pub(super) const LEASES_RELEASE: &str = examples!(
     "standpipe leases release -c orders.yaml --lease shardId-000000000003 --force --yes"
 );
 
+pub(super) const REDRIVE: &str = examples!(
+    "standpipe redrive -c orders.yaml --dry-run"
+    "standpipe redrive -c orders.yaml --pipeline orders-dw --yes"
+);
+
 pub(super) const LEASES_RESET: &str = examples!(
     "standpipe leases reset -c orders.yaml --all --to 2026-01-31T12:00:00Z --dry-run"
     "standpipe leases reset -c orders.yaml --all --to -6h"
@@ -68,6 +73,11 @@ pub(super) const LEASES_RESET: &str = examples!(
 pub(super) const LEASES_SETTLE: &str = examples!(
     "standpipe leases settle -c orders.yaml --lease shardId-000000000003 --cid 01KABCDEFGHJKMNPQRSTVWXYZ0 --publish"
     "standpipe leases settle -c orders.yaml --lease shardId-000000000003 --cid 01KABCDEFGHJKMNPQRSTVWXYZ0 --replay --dry-run"
+);
+
+pub(super) const LEASES_THAW: &str = examples!(
+    "standpipe leases thaw -c orders.yaml --destination lake --dry-run     show the columns"
+    "standpipe leases thaw -c orders.yaml --destination lake --yes"
 );
 
 #[cfg(feature = "emulator")]
@@ -96,6 +106,12 @@ pub(super) const INFER: &str = examples!(
 pub(super) const CHECK: &str = examples!(
     "standpipe check -c orders.yaml"
     "standpipe check -c /etc/standpipe/ --output json"
+);
+
+pub(super) const BENCH: &str = examples!(
+    "standpipe bench"
+    "standpipe bench --input orders.jsonl.zst --stage parquet --stage gzip"
+    "standpipe bench --config orders.yaml --input orders.jsonl.zst     what a pipeline of yours costs"
 );
 
 pub(super) const SCHEMA: &str = examples!("standpipe schema > config.schema.json");
