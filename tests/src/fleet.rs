@@ -74,6 +74,7 @@ impl Fleet {
             random: Arc::new(SimRandom::new(name.len() as u64)),
             offload: Arc::new(Inline),
             heartbeats: None,
+            outside: Default::default(),
             metrics: metrics.clone(),
         };
         let mut config = self.config.clone();

@@ -134,6 +134,7 @@ async fn deliver(records: &[(Vec<u8>, Fate)]) -> Arc<Emulator> {
         random: Arc::new(SimRandom::new(1)),
         offload: Arc::new(Inline),
         heartbeats: None,
+        outside: Default::default(),
         metrics: SharedMetrics::new(),
     };
     let options = Options { until_caught_up: true, version: "test".into(), ..Options::default() };

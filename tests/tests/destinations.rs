@@ -82,6 +82,7 @@ impl World {
             random: Arc::new(SimRandom::new(name.len() as u64 + self.produced as u64)),
             offload: Arc::new(Inline),
             heartbeats: None,
+            outside: Default::default(),
             metrics: self.metrics.clone(),
         };
         let mut config = self.config(destinations);

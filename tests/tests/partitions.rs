@@ -89,6 +89,7 @@ async fn deliver(seed: u64, records: &[(String, Fate)]) -> Arc<Emulator> {
         random: Arc::new(SimRandom::new(seed)),
         offload: Arc::new(Inline),
         heartbeats: None,
+        outside: Default::default(),
         metrics: SharedMetrics::new(),
     };
     let options = Options { until_caught_up: true, version: "test".into(), ..Options::default() };

@@ -47,6 +47,7 @@ impl World {
             random: Arc::new(SimRandom::new(1)),
             offload: Arc::new(Inline),
             heartbeats: None,
+            outside: Default::default(),
             metrics: SharedMetrics::new(),
         };
         #[allow(clippy::disallowed_methods)] // a worker process of the test

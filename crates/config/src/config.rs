@@ -4,11 +4,13 @@
 //! Never: holds a place in a file, or a text that still has to be understood.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use standpipe_flow::DestinationId;
 
 use crate::errors::ConfigErrors;
+pub use crate::file::opensearch::Rotation;
 pub use crate::file::redshift::StagingCompression;
 pub use crate::file::s3::{
     Compression, LostObject, OrcCompression, ParquetCompression, ParquetTimestamps, ParquetVersion, Publish,
@@ -16,6 +18,7 @@ pub use crate::file::s3::{
 };
 pub use crate::file::transforms::Decompress;
 pub use crate::file::{Deaggregate, HeartbeatMode, Logs, OnDestinationFailure, OutOfRange};
+use crate::secrets::SecretRef;
 use crate::template::Template;
 pub use crate::units::StartPosition;
 
@@ -233,6 +236,8 @@ pub enum Destination {
     S3(Box<S3>),
     /// Rows in a table of Redshift.
     Redshift(Box<Redshift>),
+    /// Documents in OpenSearch or Elasticsearch.
+    OpenSearch(Box<OpenSearch>),
 }
 
 impl Destination {
@@ -242,6 +247,7 @@ impl Destination {
         match self {
             Self::S3(s3) => &s3.id,
             Self::Redshift(redshift) => &redshift.id,
+            Self::OpenSearch(opensearch) => &opensearch.id,
         }
     }
 
@@ -251,6 +257,7 @@ impl Destination {
         match self {
             Self::S3(_) => "s3",
             Self::Redshift(_) => "redshift",
+            Self::OpenSearch(_) => "opensearch",
         }
     }
 
@@ -260,6 +267,7 @@ impl Destination {
         match self {
             Self::S3(s3) => s3.buffer_interval,
             Self::Redshift(redshift) => redshift.buffer_interval,
+            Self::OpenSearch(opensearch) => opensearch.buffer_interval,
         }
     }
 
@@ -269,6 +277,7 @@ impl Destination {
         match self {
             Self::S3(s3) => s3.when.as_deref(),
             Self::Redshift(redshift) => redshift.when.as_deref(),
+            Self::OpenSearch(opensearch) => opensearch.when.as_deref(),
         }
     }
 
@@ -277,7 +286,7 @@ impl Destination {
     pub fn partitions(&self) -> Option<&Partitions> {
         match self {
             Self::S3(s3) => s3.partitions.as_ref(),
-            Self::Redshift(_) => None,
+            Self::Redshift(_) | Self::OpenSearch(_) => None,
         }
     }
 
@@ -287,6 +296,7 @@ impl Destination {
         match self {
             Self::S3(s3) => s3.backup.as_ref(),
             Self::Redshift(redshift) => redshift.backup.as_ref(),
+            Self::OpenSearch(opensearch) => opensearch.backup.as_ref(),
         }
     }
 
@@ -299,10 +309,11 @@ impl Destination {
                 RedshiftFormat::Parquet(parquet) => Some(&parquet.table),
                 RedshiftFormat::JsonLines | RedshiftFormat::Csv => None,
             },
+            Self::OpenSearch(_) => None,
         }
     }
 
-    /// The buckets that it writes to; the first is its own.
+    /// The buckets that it writes to; the first is its own, if it has one.
     #[must_use]
     pub fn buckets(&self) -> Vec<&str> {
         let own = match self {
@@ -310,7 +321,7 @@ impl Destination {
             Self::Redshift(redshift) => Some(&redshift.staging.bucket),
             Self::OpenSearch(opensearch) => opensearch.refused.as_ref().map(|refused| &refused.bucket),
         };
-        std::iter::once(own.as_str()).chain(self.backup().map(|backup| backup.bucket.as_str())).collect()
+        own.map(String::as_str).into_iter().chain(self.backup().map(|backup| backup.bucket.as_str())).collect()
     }
 }
 
@@ -449,6 +460,107 @@ pub enum RedshiftFormat {
     Parquet(Box<Parquet>),
 }
 
+/// Documents in OpenSearch or Elasticsearch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenSearch {
+    /// The id, `opensearch` by default.
+    pub id: DestinationId,
+    /// Where its servers answer, without a slash at the end; at least one.
+    pub endpoints: Vec<String>,
+    /// As whom we come.
+    pub auth: OpenSearchAuth,
+    /// The certificates of the CAs that are trusted; `None`: the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// Addresses of private networks are connected to.
+    pub allow_private: bool,
+    /// The index, or what its name begins with; or the data stream.
+    pub index: String,
+    /// How often there is a new index.
+    pub rotation: Rotation,
+    /// What the id of a document is.
+    pub document_id: DocumentId,
+    /// `index` is a data stream.
+    pub data_stream: bool,
+    /// A jq program that gives the routing; it has been compiled once.
+    pub routing: Option<String>,
+    /// Requests are compressed.
+    pub gzip: bool,
+    /// Bytes of records that make one batch.
+    pub buffer_bytes: u64,
+    /// The age of the oldest record that makes a batch; zero for no waiting.
+    pub buffer_interval: Duration,
+    /// How long one batch may be refused.
+    pub retry: RetryFor,
+    /// Where records lie that were refused for good; there unless it is tried for ever.
+    pub refused: Option<Refused>,
+    /// Where records are kept as they were read; `None` for nowhere.
+    pub backup: Option<Backup>,
+    /// A jq program that says which records this destination gets; `None` for all. It has been compiled once.
+    pub when: Option<String>,
+}
+
+/// As whom requests to OpenSearch are made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OpenSearchAuth {
+    /// As nobody.
+    None,
+    /// By user and password.
+    Basic {
+        /// The user.
+        user: String,
+        /// Where the password is.
+        password: SecretRef,
+    },
+    /// As an identity of AWS.
+    SigV4 {
+        /// A collection of OpenSearch Serverless (`aoss`), not a domain (`es`).
+        serverless: bool,
+        /// The region; `None` for `aws.region`.
+        region: Option<String>,
+    },
+}
+
+/// What the id of a document is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentId {
+    /// A function of the record's place in its stream.
+    Generated,
+    /// The server's.
+    None,
+    /// What a jq program gives.
+    Expression {
+        /// The program; it has been compiled once.
+        program: String,
+        /// The first document of an id stays; otherwise the last one.
+        create: bool,
+    },
+}
+
+/// How long a batch may be refused by a server that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RetryFor {
+    /// Half of the time that the stream keeps records.
+    #[default]
+    UntilRetention,
+    /// So long.
+    Time(Duration),
+    /// Without end.
+    Forever,
+}
+
+/// Where records lie that were refused for good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// The bucket.
+    pub bucket: String,
+    /// The beginning of the keys.
+    pub error_prefix: Template,
+    /// The KMS key; `None` for what the bucket says.
+    pub kms_key: Option<String>,
+    /// The account that must own the bucket.
+    pub bucket_owner: Option<String>,
+}
+
 /// How records are parted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partitions {
@@ -458,6 +570,8 @@ pub struct Partitions {
     pub lambda: Vec<String>,
     /// Partitions that are buffered at once.
     pub max_active: usize,
+    /// How small objects become visible where a commit has many.
+    pub publish: Publish,
     /// What stands for a missing value; `None`: the record becomes an error record.
     pub default: Option<String>,
 }
@@ -570,8 +684,6 @@ pub enum TableColumns {
 pub struct Glue {
     /// The database.
     pub database: String,
-    /// How small objects become visible where a commit has many.
-    pub publish: Publish,
     /// The table.
     pub table: String,
     /// The account of the catalog; `None` for that of the credentials.

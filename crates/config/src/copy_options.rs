@@ -386,9 +386,15 @@ mod tests {
             "JSON 's3://b/paths.json' TIMEFORMAT 'auto' MAXERROR AS 10"
         );
         assert_eq!(sql("", LoadKind::Csv), "CSV");
-        assert_eq!(sql("delimiter '\\t' escape NULL AS '\\\\N'", LoadKind::Csv), "DELIMITER '\\t' ESCAPE NULL AS '\\\\N'");
+        assert_eq!(
+            sql("delimiter '\\t' escape NULL AS '\\\\N'", LoadKind::Csv),
+            "DELIMITER '\\t' ESCAPE NULL AS '\\\\N'"
+        );
         assert_eq!(sql("CSV QUOTE AS '%'", LoadKind::Csv), "CSV QUOTE AS '%'");
-        assert_eq!(sql("format parquet statupdate off SERIALIZETOJSON", LoadKind::Parquet), "FORMAT AS PARQUET STATUPDATE off SERIALIZETOJSON");
+        assert_eq!(
+            sql("format parquet statupdate off SERIALIZETOJSON", LoadKind::Parquet),
+            "FORMAT AS PARQUET STATUPDATE off SERIALIZETOJSON"
+        );
         assert_eq!(sql("COMPUPDATE STATUPDATE", LoadKind::Json), "JSON 'auto' COMPUPDATE STATUPDATE");
         let gzip = parse("gzip TRUNCATECOLUMNS", LoadKind::Json, StagingCompression::Gzip).expect("it agrees");
         assert_eq!(gzip.sql, "JSON 'auto' GZIP TRUNCATECOLUMNS");
@@ -397,11 +403,37 @@ mod tests {
     #[test]
     fn what_would_break_the_promise_or_the_format_is_refused() {
         for text in [
-            "MANIFEST", "CREDENTIALS 'aws_iam_role=x'", "IAM_ROLE 'x'", "REGION 'x'", "NOLOAD", "SNAPPY", "ZIP", "ZSTD",
-            "IGNOREHEADER 1", "FORMAT AS PARQUET", "CSV", "DELIMITER ','", "bogus", "MAXERROR", "MAXERROR 100001",
-            "MAXERROR 1 MAXERROR 2", "JSON", "'auto'", "JSON 'auto' 'x'", "TIMEFORMAT 5", "FORMAT", "ACCESS_KEY_ID 'x'",
-            "JSON 'auto'; DROP TABLE t", "JSON 'auto' -- x", "JSON 'auto' /* x */", "JSON 'a\\' DROP'", "JSON 'a", "JSON \"auto\"",
-            "JSON 'a\nb'", "(", "é",
+            "MANIFEST",
+            "CREDENTIALS 'aws_iam_role=x'",
+            "IAM_ROLE 'x'",
+            "REGION 'x'",
+            "NOLOAD",
+            "SNAPPY",
+            "ZIP",
+            "ZSTD",
+            "IGNOREHEADER 1",
+            "FORMAT AS PARQUET",
+            "CSV",
+            "DELIMITER ','",
+            "bogus",
+            "MAXERROR",
+            "MAXERROR 100001",
+            "MAXERROR 1 MAXERROR 2",
+            "JSON",
+            "'auto'",
+            "JSON 'auto' 'x'",
+            "TIMEFORMAT 5",
+            "FORMAT",
+            "ACCESS_KEY_ID 'x'",
+            "JSON 'auto'; DROP TABLE t",
+            "JSON 'auto' -- x",
+            "JSON 'auto' /* x */",
+            "JSON 'a\\' DROP'",
+            "JSON 'a",
+            "JSON \"auto\"",
+            "JSON 'a\nb'",
+            "(",
+            "é",
         ] {
             refused(text, LoadKind::Json);
         }

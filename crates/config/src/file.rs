@@ -17,10 +17,12 @@ use crate::text::{
     StartText, StreamText, TableText, WorkerIdText,
 };
 
+pub(crate) mod opensearch;
 pub(crate) mod redshift;
 pub(crate) mod s3;
 pub(crate) mod transforms;
 
+use opensearch::OpenSearchFile;
 use redshift::RedshiftFile;
 use s3::S3File;
 use transforms::TransformFile;
@@ -357,6 +359,9 @@ pub(crate) enum DestinationFile {
     S3(Box<S3File>),
     /// Rows in a table of Amazon Redshift, every record exactly once.
     Redshift(Box<RedshiftFile>),
+    /// Documents in OpenSearch or Elasticsearch, one for each record.
+    #[serde(rename = "opensearch")]
+    OpenSearch(Box<OpenSearchFile>),
 }
 
 /// A mapping from names that the user chooses, in the order of the file, with the places of the names.

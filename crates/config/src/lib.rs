@@ -19,6 +19,7 @@ mod names;
 mod nearest;
 mod not_built;
 mod resolve;
+mod resolve_opensearch;
 mod resolve_redshift;
 mod resolve_s3;
 mod resolve_table;

@@ -147,6 +147,10 @@ pub const STRIDE_MAX: usize = 100_000_000;
 pub const STRIDE_DEFAULT: usize = 10_000;
 /// `orc.dictionary_threshold`: Firehose's 0.8.
 pub const DICTIONARY_THRESHOLD_DEFAULT: u8 = 80;
+/// `opensearch.endpoints`. Ours: the nodes that take requests of the largest clusters.
+pub const ENDPOINTS_MAX: usize = 64;
+/// `opensearch.index`: OpenSearch's 255 bytes, less `-2026-01-31-13`.
+pub const INDEX_BYTES_MAX: usize = 255 - "-2026-01-31-13".len();
 /// `copy.columns`: the columns of a table of Redshift.
 pub const TABLE_COLUMNS_MAX: usize = 1_600;
 /// `copy.role`. Redshift chains ten roles.

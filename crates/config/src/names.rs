@@ -296,6 +296,30 @@ pub(crate) fn kms_key(text: &str) -> Result<String, NameError> {
     if good { Ok(text.to_owned()) } else { refuse("neither an alias, an id nor an ARN", "for example `alias/lake`") }
 }
 
+/// An index, with room for a suffix behind it (OpenSearch: at most 255 bytes, no capital letters, no signs with a meaning
+/// of their own in an address).
+pub(crate) fn index(text: &str) -> Result<String, NameError> {
+    const RULE: &str = "small letters, digits, `-`, `_` and `.`, beginning with a letter or digit";
+    if text.starts_with(['-', '_', '+', '.']) {
+        return refuse(format!("it begins with {:?}", text.chars().next().unwrap_or_default()), RULE);
+    }
+    if let Some(bad) = text.chars().find(|c| c.is_uppercase() || c.is_control() || "\\/*?\"<>| ,#:".contains(*c)) {
+        return refuse(format!("it contains {bad:?}"), RULE);
+    }
+    if text.is_empty() || text.len() > limits::INDEX_BYTES_MAX {
+        return refuse(format!("1 to {} bytes are possible", limits::INDEX_BYTES_MAX), RULE);
+    }
+    Ok(text.to_owned())
+}
+
+/// A user of HTTP's basic authentication.
+pub(crate) fn user(text: &str) -> Result<String, NameError> {
+    if text.is_empty() || text.contains(':') || text.chars().any(char::is_control) {
+        return refuse("it is empty, or has a colon or a control character", "");
+    }
+    Ok(text.to_owned())
+}
+
 /// Roles for COPY: an ARN, several with commas (chained), or `default`.
 pub(crate) fn roles(text: &str) -> Result<String, NameError> {
     let good = |arn: &str| {

@@ -11,7 +11,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("telemetry", &["cloudwatch_emf"]),
     ("pipelines.*.source", &["kafka"]),
     ("pipelines.*.source.kinesis", &["role_arn", "external_id"]),
-    ("pipelines.*.destinations[]", &["opensearch", "splunk", "http", "snowflake", "iceberg"]),
+    ("pipelines.*.destinations[]", &["splunk", "http", "snowflake", "iceberg"]),
     ("pipelines.*.destinations[].s3", &["role_arn", "external_id"]),
     ("pipelines.*.destinations[].redshift", &["role_arn", "external_id"]),
     ("pipelines.*.destinations[].opensearch", &["role_arn", "external_id"]),

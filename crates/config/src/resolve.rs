@@ -375,7 +375,7 @@ impl Resolver<'_> {
         self.within(path, text, size, bounds)
     }
 
-    fn within<S, T: PartialOrd + Show>(
+    pub(crate) fn within<S, T: PartialOrd + Show>(
         &mut self,
         path: &str,
         text: &Located<S>,
@@ -396,7 +396,7 @@ impl Resolver<'_> {
 }
 
 /// A quantity as a user would write it.
-trait Show {
+pub(crate) trait Show {
     fn show(&self) -> String;
 }
 

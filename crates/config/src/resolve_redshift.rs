@@ -36,9 +36,8 @@ impl Resolver<'_> {
         let compression = staging.compression.as_ref().map(|c| c.value).unwrap_or_default();
         let copy = self.copy(&field("copy"), file.copy, kind, compression);
         let error_prefix = match &file.error_prefix {
-            Some(text) => self.text(&field("error_prefix"), text, "an error prefix", |text| {
-                Template::error_prefix(Some(text), None)
-            }),
+            Some(text) => self
+                .text(&field("error_prefix"), text, "an error prefix", |text| Template::error_prefix(Some(text), None)),
             None => Template::error_prefix(None, Some(&format!("{prefix}errors/"))).ok(),
         };
         let buffer = file.buffer.unwrap_or_default();
@@ -97,12 +96,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn redshift_auth(
-        &mut self,
-        path: &str,
-        file: Option<Located<AuthFile>>,
-        target: &RedshiftTarget,
-    ) -> RedshiftAuth {
+    fn redshift_auth(&mut self, path: &str, file: Option<Located<AuthFile>>, target: &RedshiftTarget) -> RedshiftAuth {
         let Some(Located { value: file, at, .. }) = file else { return RedshiftAuth::Identity };
         match file {
             AuthFile::Secretsmanager(secret) => {
@@ -111,7 +105,8 @@ impl Resolver<'_> {
             AuthFile::Iam(iam) => {
                 if matches!(target, RedshiftTarget::Workgroup(_)) {
                     let finding = Finding::new(at, path, "a workgroup gives no credentials of a database user");
-                    let hint = "without `auth` the user is that of the IAM identity; or `auth: { secretsmanager: NAME }`";
+                    let hint =
+                        "without `auth` the user is that of the IAM identity; or `auth: { secretsmanager: NAME }`";
                     self.findings.push(finding.hint(hint.to_owned()));
                 }
                 RedshiftAuth::User(self.name(&format!("{path}.iam.db_user"), &iam.db_user))
@@ -123,9 +118,9 @@ impl Resolver<'_> {
     fn staging(&mut self, path: &str, file: StagingFile) -> (WrittenStaging, String) {
         let field = |name: &str| format!("{path}.{name}");
         let prefix = file.prefix.and_then(|text| self.text(&field("prefix"), &text, "a staging prefix", literal));
-        let region = file.region.and_then(|text| {
-            Some((self.text(&field("region"), &text, "a region", names::region)?, text.at))
-        });
+        let region = file
+            .region
+            .and_then(|text| Some((self.text(&field("region"), &text, "a region", names::region)?, text.at)));
         let staging = WrittenStaging {
             bucket: self.text(&field("bucket"), &file.bucket, "a bucket", names::bucket).unwrap_or_default(),
             compression: file.compression,
@@ -146,8 +141,11 @@ impl Resolver<'_> {
             self.findings.push(finding.hint("for example `format: { parquet: { compression: zstd } }`".to_owned()));
         }
         if let Some((_, at)) = &staging.region {
-            let finding =
-                Finding::new(*at, &format!("{path}.staging.region"), "COPY reads columnar files of its own region alone");
+            let finding = Finding::new(
+                *at,
+                &format!("{path}.staging.region"),
+                "COPY reads columnar files of its own region alone",
+            );
             self.findings.push(finding.hint("a bucket in the region of the table".to_owned()));
         }
     }

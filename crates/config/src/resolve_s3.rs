@@ -53,6 +53,11 @@ impl Resolver<'_> {
                     let redshift = self.redshift(&format!("{path}[{i}].redshift"), *redshift, file.at);
                     (id_at, Destination::Redshift(Box::new(redshift)))
                 }
+                DestinationFile::OpenSearch(opensearch) => {
+                    let id_at = opensearch.id.as_ref().map(|id| id.at);
+                    let opensearch = self.opensearch(&format!("{path}[{i}].opensearch"), *opensearch, file.at);
+                    (id_at, Destination::OpenSearch(Box::new(opensearch)))
+                }
             };
             let path = format!("{path}[{i}].{}", destination.kind());
             let at = id_at.unwrap_or(file.at);
@@ -186,17 +191,21 @@ impl Resolver<'_> {
             query,
             lambda,
             max_active: max.unwrap_or(limits::PARTITIONS_DEFAULT),
+            publish: file.publish.unwrap_or_default(),
             default: match file.on_missing.unwrap_or_default() {
                 OnMissingFile::Error => None,
                 OnMissingFile::Default(value) => {
                     self.text(&field("partitions.on_missing.default"), &value, "a value", names::not_empty)
                 }
-            publish: file.publish.unwrap_or_default(),
             },
         })
     }
 
-    pub(crate) fn backup(&mut self, path: &str, Located { value: file, at, .. }: Located<BackupFile>) -> Option<Backup> {
+    pub(crate) fn backup(
+        &mut self,
+        path: &str,
+        Located { value: file, at, .. }: Located<BackupFile>,
+    ) -> Option<Backup> {
         if file.mode.unwrap_or_default() != BackupMode::All {
             return None;
         }
@@ -235,7 +244,7 @@ impl Resolver<'_> {
     }
 
     /// Both prefixes; a trouble of the second that lies in the first is shown there.
-    fn prefixes<S: AsRef<str>>(
+    pub(crate) fn prefixes<S: AsRef<str>>(
         &mut self,
         path: &str,
         prefix: Option<&Located<S>>,

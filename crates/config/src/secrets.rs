@@ -9,8 +9,8 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
@@ -98,6 +98,18 @@ impl SecretRef {
     }
 }
 
+/// Whether two stand for the same place, or hold the same text.
+impl PartialEq for SecretRef {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Literal(one), Self::Literal(two)) => one.expose_secret() == two.expose_secret(),
+            (Self::Env { env: one }, Self::Env { env: two }) => one == two,
+            (Self::File { file: one }, Self::File { file: two }) => one == two,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Debug for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -141,8 +153,6 @@ impl<'de> Deserialize<'de> for SecretRef {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
     use crate::decode::{DecodeError, decode};
     use crate::source::Sources;

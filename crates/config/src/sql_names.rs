@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for text in ["", ".", "a.", "a.b.c", "a b", "a;b", "a-b", "1a", "\"", "\"a", "\"\"", "\"a\"b", "a(b)", "a'", "\"a\nb\""] {
+        for text in
+            ["", ".", "a.", "a.b.c", "a b", "a;b", "a-b", "1a", "\"", "\"a", "\"\"", "\"a\"b", "a(b)", "a'", "\"a\nb\""]
+        {
             assert!(table(text).is_err(), "{text}");
         }
         assert!(column("a.b").is_err() && column(&"a".repeat(128)).is_err() && column(&"a".repeat(127)).is_ok());

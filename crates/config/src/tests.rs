@@ -5,8 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::config::{
-    Compression, Config, Destination, Format, Logs, LostObject, OnDestinationFailure, ParquetCompression, Parse,
-    ReadMode, RecordDelimiter, S3, StartPosition, TableColumns, Transform,
+    Compression, Config, Destination, DocumentId, Format, Logs, LostObject, OnDestinationFailure, OpenSearchAuth,
+    ParquetCompression, Parse, Publish, ReadMode, RecordDelimiter, RetryFor, Rotation, S3, StartPosition, TableColumns,
+    Transform,
 };
 use crate::{ConfigErrors, parse};
 
@@ -183,7 +184,7 @@ pipelines:
           prefix: x/!{partitionKeyFromQuery:k}/
           error_prefix: bad/!{firehose:error-output-type}/
           partition_by: { k: .k }
-          partitions: { max_active: 9, on_missing: { default: none }, publish: multipart }
+          partitions: { max_active: 9, on_missing: { default: none }, publish: put }
       - s3:
           id: other
           bucket: bucket
@@ -216,6 +217,30 @@ pipelines:
           format: { parquet: {} }
           schema: { columns: id bigint }
           deserializer: openx
+      - opensearch:
+          id: search
+          endpoints: [https://10.0.0.1:9200, https://10.0.0.2:9200]
+          auth: { basic: { user: standpipe, password: { env: PASSWORD } } }
+          ca_file: ca.pem
+          allow_private: false
+          index: logs
+          rotation: weekly
+          document_id: .id
+          action: create
+          routing: .tenant
+          compression: gzip
+          buffer: { size: 1MiB, interval: 0s }
+          retry: { for: 2h }
+          when: .ok
+          backup: { mode: all, bucket: raw-bucket, prefix: raw/, error_prefix: 'bad/!{firehose:error-output-type}/', compression: gzip, encryption: { kms: alias/key }, bucket_owner: 111122223333 }
+      - opensearch:
+          id: streams
+          endpoint: https://logs.example.com
+          auth: { sigv4: { service: aoss, region: eu-west-2 } }
+          index: logs
+          data_stream: true
+          document_id: none
+          retry: { for: forever }
 ";
     let config = good(everything);
     let Destination::S3(fourth) = &config.pipelines[1].destinations[3] else { panic!("not s3") };
@@ -233,6 +258,17 @@ pipelines:
     let Destination::Redshift(redshift) = &config.pipelines[1].destinations[5] else { panic!("not redshift") };
     assert_eq!((redshift.copy.options.as_str(), redshift.retry), ("FORMAT AS PARQUET", Duration::from_secs(3600)));
     assert_eq!((redshift.copy.schema.as_str(), redshift.error_prefix.literal_start()), ("public", "errors/"));
+    let Destination::OpenSearch(search) = &config.pipelines[1].destinations[6] else { panic!("not opensearch") };
+    assert_eq!(search.document_id, DocumentId::Expression { program: ".id".to_owned(), create: true });
+    assert_eq!((search.rotation, search.gzip, search.allow_private), (Rotation::Weekly, true, false));
+    assert_eq!(search.retry, RetryFor::Time(Duration::from_secs(7200)));
+    assert_eq!(search.ca_file.as_deref(), Some(std::path::Path::new("ca.pem")));
+    assert_eq!(search.refused.as_ref().map(|refused| refused.error_prefix.literal_start()), Some("bad/"));
+    assert_eq!(search.backup.as_ref().map(|backup| backup.prefix.literal_start()), Some("raw/"));
+    let Destination::OpenSearch(streams) = &config.pipelines[1].destinations[7] else { panic!("not opensearch") };
+    let region = Some("eu-west-2".to_owned());
+    assert_eq!(streams.auth, OpenSearchAuth::SigV4 { serverless: true, region });
+    assert_eq!((streams.rotation, streams.retry, streams.allow_private), (Rotation::None, RetryFor::Forever, true));
     let mut keys = Vec::new();
     keys_of(&crate::schema::schema(), &mut keys);
     for key in keys {
@@ -266,6 +302,9 @@ fn partitions_are_what_the_prefix_names() {
     let config = with(&format!("{query}{by_k}"), "").expect("good");
     let partitions = s3(&config).partitions.as_ref().expect("partitions");
     assert_eq!((partitions.max_active, partitions.default.as_deref()), (5000, None));
+    assert_eq!(partitions.publish, Publish::Multipart);
+    let put = with(&format!("{query}{by_k}          partitions: {{ publish: put }}\n"), "").expect("good");
+    assert_eq!(s3(&put).partitions.as_ref().map(|partitions| partitions.publish), Some(Publish::Put));
     assert_eq!(s3(&config).buffer_bytes, 128 << 20);
     assert_eq!(with(&query, "").expect_err("no key"), "`partition_by` has no key `k`");
     assert!(with(by_k, "").expect_err("not named").contains("does not name the partition key `k`"));

@@ -181,6 +181,18 @@ text!(
     CopyOptionsText, "options of COPY", "string", r".*", ["JSON 'auto' TIMEFORMAT 'auto'"]
 );
 text!(
+    /// An index, or what its name begins with.
+    IndexText, "index", "string", r#"^[^A-Z\\/*?"<>| ,#:_+-][^A-Z\\/*?"<>| ,#:]*$"#, ["app-logs"]
+);
+text!(
+    /// `generated`, `none` or a jq program.
+    DocumentIdText, "document id", "string", r".", ["generated", "none", ".order.id"]
+);
+text!(
+    /// A time, `until_retention` or `forever`.
+    RetryText, "retry duration", "string", r"^(until_retention|forever|([0-9]+(d|h|m|s|ms))+)$", ["until_retention", "2h", "forever"]
+);
+text!(
     /// An AWS account.
     AccountText, "account number", ["string", "integer"], r"^[0-9]{12}$", ["111122223333"]
 );

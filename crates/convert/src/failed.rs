@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use serde::ser::{Serialize, Serializer};
-use standpipe_flow::{CatalogTable, Detail, Millis, RejectedRecord};
+use standpipe_flow::{CatalogTable, Detail, Document, Millis, RejectedRecord};
 
 /// `error-output-type` of a record that does not become a row.
 pub(crate) const FORMAT_CONVERSION_FAILED: &str = "format-conversion-failed";
@@ -17,6 +17,7 @@ pub fn error_line_bytes(rejected: &RejectedRecord) -> usize {
     const FRAME_BYTES: usize = 512;
     let detail = match &rejected.detail {
         Detail::None => 0,
+        Detail::Document(document) => escaped_bytes(&document.id) + escaped_bytes(&document.index),
         Detail::Lambda(arn) => escaped_bytes(arn),
         Detail::Table(table) => [&table.catalog_id, &table.database, &table.table, &table.region, &table.version_id]
             .map(|text| escaped_bytes(text))
@@ -38,11 +39,13 @@ fn escaped_bytes(text: &str) -> usize {
 
 /// Appends one line, with its line feed. `ended` is when the last attempt ended.
 pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
-    let (function, table) = match &rejected.detail {
-        Detail::None => (None, None),
-        Detail::Lambda(arn) => (Some(&**arn), None),
-        Detail::Table(table) => (None, Some(DataCatalogTable::of(table))),
-    };
+    let (mut function, mut table, mut document) = (None, None, None);
+    match &rejected.detail {
+        Detail::None => {}
+        Detail::Lambda(arn) => function = Some(&**arn),
+        Detail::Table(of) => table = Some(DataCatalogTable::of(of)),
+        Detail::Document(of) => document = Some(of),
+    }
     let written = if rejected.output_type == FORMAT_CONVERSION_FAILED {
         serde_json::to_writer(
             &mut *out,
@@ -67,6 +70,7 @@ pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
                 error_code: rejected.code,
                 error_message: &rejected.message,
                 attempt_ending_timestamp: ended.0,
+                named: document.map(|document| Named::of(document)),
                 raw_data: Base64(&rejected.data),
                 lambda_arn: function,
             },
@@ -121,9 +125,31 @@ struct Failed<'a> {
     error_code: &'a str,
     error_message: &'a str,
     attempt_ending_timestamp: u64,
+    #[serde(flatten)]
+    named: Option<Named<'a>>,
     raw_data: Base64<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lambda_arn: Option<&'a str>,
+}
+
+/// The document that was refused.
+#[derive(serde::Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+enum Named<'a> {
+    Domain { es_document_id: &'a str, es_index_name: &'a str, es_type_name: &'static str },
+    Collection { os_document_id: &'a str, os_index_name: &'a str },
+}
+
+impl<'a> Named<'a> {
+    fn of(document: &'a Document) -> Self {
+        let (id, index) = (document.id.as_str(), document.index.as_str());
+        if document.serverless {
+            Self::Collection { os_document_id: id, os_index_name: index }
+        } else {
+            // The only type since 7.0.
+            Self::Domain { es_document_id: id, es_index_name: index, es_type_name: "_doc" }
+        }
+    }
 }
 
 /// Standard alphabet, padded (RFC 4648 section 4).
@@ -190,6 +216,21 @@ mod tests {
         assert!(line.ends_with(&format!(r#""rawData":"eyJhIjoK/w==","lambdaArn":"{arn}"}}{}"#, "\n")), "{line}");
     }
 
+    #[test]
+    fn a_document_is_named_as_the_service_names_it() {
+        let line = |serverless| {
+            let document = Document { id: "7\"".to_owned(), index: "logs-2026-01-31".to_owned(), serverless };
+            line_of(&rejected("AmazonOpenSearchService-failed", Detail::Document(document.into())))
+        };
+        assert!(line(false).ends_with(concat!(
+            r#""attemptEndingTimestamp":1665678887550,"esDocumentId":"7\"","esIndexName":"logs-2026-01-31","#,
+            r#""esTypeName":"_doc","rawData":"eyJhIjoK/w=="}"#,
+            "\n"
+        )));
+        let of_collection = r#""osDocumentId":"7\"","osIndexName":"logs-2026-01-31","rawData":"#;
+        assert!(line(true).contains(of_collection) && !line(true).contains("esDocumentId"));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_line_is_longer_than_was_said(
@@ -198,7 +239,9 @@ mod tests {
             data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100),
         ) {
             let table = CatalogTable { database: name.clone(), table: name.clone(), ..CatalogTable::default() };
-            for detail in [Detail::Table(table.into()), Detail::Lambda(name.as_str().into())] {
+            let document = Document { id: name.clone(), index: name.clone(), serverless: false };
+            let details = [Detail::Table(table.into()), Detail::Lambda(name.as_str().into()), Detail::Document(document.into())];
+            for detail in details {
                 for output_type in [FORMAT_CONVERSION_FAILED, "processing-failed"] {
                     let rejected = rejected(output_type, detail.clone());
                     let (message, data) = (message.as_str().into(), data.clone().into());

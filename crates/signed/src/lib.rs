@@ -4,6 +4,8 @@
 //! endpoint of one's own and the emulator in process: the SDK of Lambda is as large as all others together, for one call.
 //! Never here: a second try, and what an answer means.
 
+mod signer;
+
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -27,9 +29,11 @@ use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
 use standpipe_flow::Clock;
 
+pub use signer::{Signable, Signer};
+
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Credentials are asked for anew so long before they end.
-const CREDENTIALS_SPARE: Duration = Duration::from_secs(60);
+pub(crate) const CREDENTIALS_SPARE: Duration = Duration::from_secs(60);
 /// Of what a service says about a refusal, so much is shown.
 const SAID_CHARS_MAX: usize = 300;
 
@@ -227,7 +231,7 @@ impl Caller {
     }
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request that is signed.
 pub struct Signed(HttpRequest);

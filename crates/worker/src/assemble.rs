@@ -10,17 +10,20 @@ use standpipe_destinations::opensearch::OpenSearch;
 use standpipe_destinations::{BackupSettings, LostObject, Publish, S3, S3Settings};
 use standpipe_flow::hash::hash64;
 use standpipe_flow::{BatchLimits, Destination, DestinationId, Transform};
-use standpipe_lease::{Dynamo, LeaseTable};
+use standpipe_lease::{CommitTable, Dynamo, LeaseTable};
 use standpipe_source::{OutOfRange, PollingSettings, Stream, StreamRef, Unpack};
 
 use crate::errors::WorkerError;
 use crate::formats;
 use crate::glue::Tables;
+use crate::inferred::{Inferred, InferredTable};
+use crate::opensearch;
 use crate::platform::{Platform, service};
+use crate::redshift;
 use crate::transforms;
 
 /// Shards in one commit (protocol 2.2): 32 lease rows and the receipt stay well below the 100 items of a transaction.
-const LANE_SHARDS_MAX: usize = 32;
+pub(crate) const LANE_SHARDS_MAX: usize = 32;
 
 /// One destination, with what the fleet knows it by.
 #[derive(Clone)]
@@ -29,6 +32,10 @@ pub(crate) struct Assembled {
     pub destination: Arc<dyn Destination>,
     /// For S3 destinations: the same object, which the sweeper lists uploads with.
     pub s3: Option<Arc<S3>>,
+    /// For OpenSearch: the same destination, which is told the stream once that is known.
+    pub opensearch: Option<Arc<OpenSearch>>,
+    /// Where columns are inferred: what knows them, around the destination.
+    pub inferred: Option<Arc<Inferred>>,
     /// Kind and place: what must not change under the id (`--adopt-destinations`).
     pub identity: String,
     /// Hash of what shapes the bytes, for receipts.
@@ -64,14 +71,18 @@ pub(crate) fn parts(
     let named = source.stream.arn.clone().unwrap_or_else(|| source.stream.name.clone());
     let kinesis = service(&platform.sdk, config.aws.kinesis_endpoint.as_ref(), source.stream.region.as_ref());
     let dynamodb = service(&platform.sdk, config.aws.dynamodb_endpoint.as_ref(), None);
-    let destinations =
-        pipeline.destinations.iter().map(|destination| assemble((config, pipeline), destination, platform, tables));
+    let delivery = Dynamo::new(&dynamodb, pipeline.lease.failover);
+    let commits = CommitTable::new(delivery.clone(), &pipeline.lease.table, platform.clock.clone());
+    let destinations = pipeline
+        .destinations
+        .iter()
+        .map(|destination| assemble((config, pipeline), destination, platform, (tables, &commits)));
     Ok(Parts {
         stream: Stream::new(&kinesis, StreamRef::parse(&named), platform.clock.clone(), platform.random.clone()),
         polling: PollingSettings { poll: source.poll, ..PollingSettings::default() },
         unpack: unpack(source),
         heartbeat: Dynamo::new(&dynamodb, pipeline.lease.failover),
-        delivery: Dynamo::new(&dynamodb, pipeline.lease.failover),
+        delivery,
         destinations: destinations.collect::<Result<_, _>>()?,
         retired: pipeline.retired.iter().cloned().collect(),
         transform: None,
@@ -80,7 +91,7 @@ pub(crate) fn parts(
 }
 
 /// How records become user records; the hash range is known of each shard only.
-fn unpack(source: &config::Kinesis) -> Unpack {
+pub(crate) fn unpack(source: &config::Kinesis) -> Unpack {
     Unpack {
         kpl: source.deaggregate == config::Deaggregate::Kpl,
         out_of_range: match source.out_of_range {
@@ -100,23 +111,36 @@ fn assemble(
     (config, pipeline): (&Config, &config::Pipeline),
     destination: &config::Destination,
     platform: &Platform,
-    tables: &Tables,
+    (tables, commits): (&Tables, &CommitTable),
 ) -> Result<Assembled, WorkerError> {
     match destination {
         config::Destination::S3(s3) => {
             let format = formats::format(s3, tables.rows.get(&s3.id).cloned()).map_err(WorkerError::Findings)?;
+            let table = InferredTable::of(s3, &format).map_err(WorkerError::Findings)?;
             let settings = s3_settings(pipeline, s3, format)?;
             let sdk = service(&platform.sdk, config.aws.s3_endpoint.as_ref(), None);
             let place = sdk.endpoint_url().unwrap_or_default().to_owned();
             let built = Arc::new(S3::new(&sdk, settings, platform.offload.clone(), platform.random.clone()));
+            let inferred = table.map(|table| Arc::new(Inferred::new(table, built.clone(), commits.clone(), platform)));
             Ok(Assembled {
                 id: s3.id.clone(),
-                destination: built.clone(),
+                destination: match &inferred {
+                    Some(inferred) => inferred.clone(),
+                    None => built.clone(),
+                },
                 s3: Some(built),
+                opensearch: None,
+                inferred,
                 identity: format!("s3 {} {place}", s3.bucket).trim_end().to_owned(),
                 config: shape(s3),
-                transform: transforms::of_destination(pipeline, s3, platform)?,
+                transform: transforms::of_destination(pipeline, destination, platform)?,
             })
+        }
+        config::Destination::OpenSearch(file) => {
+            opensearch::assemble((config, pipeline), (destination, file), platform)
+        }
+        config::Destination::Redshift(file) => {
+            redshift::assemble((config, pipeline), (destination, file), platform, tables)
         }
     }
 }
@@ -151,10 +175,14 @@ fn s3_settings(pipeline: &config::Pipeline, s3: &config::S3, format: Format) -> 
             config::LostObject::Replay => LostObject::Replay,
             config::LostObject::AssumePublished => LostObject::AssumePublished,
         },
+        publish: match s3.partitions.as_ref().map(|partitions| partitions.publish) {
+            None | Some(config::Publish::Multipart) => Publish::Multipart,
+            Some(config::Publish::Put) => Publish::Put,
+        },
     })
 }
 
-fn backup(backup: &config::Backup) -> BackupSettings {
+pub(crate) fn backup(backup: &config::Backup) -> BackupSettings {
     BackupSettings {
         bucket: backup.bucket.clone(),
         prefix: backup.prefix.clone(),
@@ -164,7 +192,3 @@ fn backup(backup: &config::Backup) -> BackupSettings {
         expected_owner: backup.bucket_owner.clone(),
     }
 }
-        publish: match s3.partitions.as_ref().map(|partitions| partitions.publish) {
-            None | Some(config::Publish::Multipart) => Publish::Multipart,
-            Some(config::Publish::Put) => Publish::Put,
-        },

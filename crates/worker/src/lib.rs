@@ -4,7 +4,7 @@
 //! - `startup`, `shutdown`: lists of steps. `worker`: one `select!` a pipeline, with the table of its tasks.
 //! - `watchdog`: a read that is stuck is seen.
 //! - `assemble`: the only match over destination kinds. `sweep`: what crashed workers left open.
-//! - `admin`, [`metrics`]: what is seen from outside. `mend`: for `standpipe leases`.
+//! - `admin`, [`metrics`]: what is seen from outside. `mend`: for `standpipe leases`. `stages`: for `standpipe bench`.
 
 mod admin;
 mod assemble;
@@ -15,14 +15,18 @@ mod formats;
 mod glue;
 mod gone;
 mod incarnation;
+mod inferred;
 mod known;
 mod mend;
 pub mod metrics;
+mod opensearch;
 pub mod platform;
 mod quarantine;
 mod reader;
 mod reads;
+mod redshift;
 mod shutdown;
+mod stages;
 mod startup;
 mod sweep;
 mod transforms;
@@ -46,6 +50,8 @@ pub use known::Known;
 pub use mend::mend;
 pub use metrics::SharedMetrics;
 pub use platform::Platform;
+pub use redshift::redshift;
+pub use stages::{OneDestination, OneTransform, Stages, stages};
 pub use sweep::{Sweeper, Swept};
 pub use worker::Ending;
 

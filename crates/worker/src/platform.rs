@@ -13,6 +13,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 pub use aws_types::SdkConfig;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use standpipe_config::config::Aws;
+use standpipe_destinations::http::dial::Dial;
 use standpipe_flow::offload::{Job, Offload};
 use standpipe_flow::{Clock, Millis, Random};
 use standpipe_signed::causes;
@@ -42,6 +43,24 @@ pub struct Platform {
     pub heartbeats: Option<Handle>,
     /// What is counted; shared by every worker of the process.
     pub metrics: SharedMetrics,
+    /// What lies outside of AWS.
+    pub outside: Outside,
+}
+
+/// What lies outside of AWS: secrets of the environment, and hosts.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// A variable of the environment.
+    pub env: fn(&str) -> Option<String>,
+    /// Makes connections in place of the machine: where there is no network.
+    pub dial: Option<Arc<dyn Dial>>,
+}
+
+impl Default for Outside {
+    /// No variable is set.
+    fn default() -> Self {
+        Self { env: |_| None, dial: None }
+    }
 }
 
 impl Platform {
@@ -54,6 +73,7 @@ impl Platform {
             offload: Arc::new(Threads),
             heartbeats: None,
             metrics: SharedMetrics::new(),
+            outside: Outside::default(),
         }
     }
 }

@@ -2,14 +2,16 @@
 //! read: a table that is missing, a stream that is another one, a destination whose id stands for something else.
 //!
 //! 1. columns that are in Glue are read; 2. the stream is asked who it is; 3. the leases start (tables, pins, the leases of
-//!    the shards: `standpipe_lease`); 4. each destination is probed; 5. the consumer of enhanced fan-out is found, or
-//!    registered; 6. coordinator, heartbeats, a delivery loop and a sweeper for each destination, and the worker start.
+//!    the shards: `standpipe_lease`), and columns that are frozen are read; 4. each destination is probed; 5. the consumer of
+//!    enhanced fan-out is found, or registered; 6. coordinator, heartbeats, a delivery loop and a sweeper for each
+//!    destination, and the worker start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_config::config::{self, Config, StartPosition};
+use standpipe_destinations::opensearch::From;
 use standpipe_flow::{CommitLog, DeliveryError, DestinationId, Millis, WorkerId};
 use standpipe_lease::renew::Heartbeats;
 use standpipe_lease::{LeaseSettings, Leases, LostReason, Seams, StartError, StreamIdentity};
@@ -81,6 +83,10 @@ pub(crate) async fn start(
     let stream = identity(&parts).await?;
     info!(pipeline = pipeline.name, stream = stream.arn, shards = stream.open_shards, "the stream is there");
     parts.transform = transforms::of_pipeline(config, pipeline, &stream.arn, platform)?;
+    for opensearch in parts.destinations.iter().filter_map(|one| one.opensearch.as_ref()) {
+        let known_by = format!("{} {}", stream.arn, stream.created.0);
+        opensearch.reads_from(From { stream: known_by.into(), retention: stream.retention });
+    }
     let begin = platform.clock.wall();
     parts.stream.pin(stream.created);
     let identity = Identity::new(parts.stream.catalog(), &stream);
@@ -93,6 +99,9 @@ pub(crate) async fn start(
         catalog: Arc::new(Shards(base.parts.stream.catalog(), base.identity.clone())),
     };
     let leases = standpipe_lease::start(base.lease_settings(), seams).await.map_err(start_error)?;
+    for inferred in base.parts.destinations.iter().filter_map(|one| one.inferred.as_ref()) {
+        inferred.look().await?;
+    }
     futures_util::future::join_all(base.parts.destinations.iter().map(probe)).await;
     let readers = base.readers().await?;
     let mut started = base.compose(leases, readers);

@@ -13,11 +13,12 @@ use standpipe_transform::lambda::{Function, Observer, Seams};
 use standpipe_transform::{
     Apache, ApacheFormat, CloudWatchLogs, CloudWatchLogsSettings, Codec, Counts, Csv, CsvColumns, CsvSettings,
     DecompressSettings, Fate, Jq, JsonToCsv, JsonToCsvSettings, Lambda, LambdaSettings, OnMissing, Regex, Route,
-    RouteSettings, Split, SplitBy, SplitSettings, Stage, Step, Syslog, SyslogFormat, Transforms, When, Xml,
+    RouteSettings, Split, SplitBy, SplitSettings, Stage, Step, Syslog, SyslogFormat, Transforms, When, Xml, numbered,
 };
 
 use crate::errors::WorkerError;
 use crate::platform::{Platform, service};
+use crate::stages::OneTransform;
 
 /// The transforms of a pipeline; `None` where every record passes as it is. `stream_arn` stands in what functions are asked.
 pub(crate) fn of_pipeline(
@@ -26,15 +27,17 @@ pub(crate) fn of_pipeline(
     stream_arn: &str,
     platform: &Platform,
 ) -> Result<Option<Arc<dyn Transform>>, WorkerError> {
-    let counted = Arc::new(Counted::new(platform, &pipeline.name, ""));
+    let counted = || Counted::new(platform, &pipeline.name, "");
+    let mut functions = 0;
     let step = |written: &Written| match written {
         Written::Lambda(lambda) => {
+            functions += 1;
             let sdk = service(&platform.sdk, config.aws.lambda_endpoint.as_ref(), None);
             let seams = Seams {
                 clock: platform.clock.clone(),
                 random: platform.random.clone(),
                 offload: platform.offload.clone(),
-                observer: counted.clone(),
+                observer: Arc::new(Counted { nth: functions, ..counted() }),
             };
             let function: Function = lambda.function.parse().map_err(findings)?;
             let settings = LambdaSettings {
@@ -48,22 +51,36 @@ pub(crate) fn of_pipeline(
         one => stage(one).map(Step::Each).map_err(WorkerError::Findings),
     };
     let steps = pipeline.transforms.iter().map(step).collect::<Result<Vec<_>, WorkerError>>()?;
-    let keeps = pipeline.destinations.iter().any(|config::Destination::S3(s3)| s3.backup.is_some());
-    Ok(transforms(steps, keeps, platform, counted))
+    let keeps = pipeline.destinations.iter().any(|destination| destination.backup().is_some());
+    Ok(transforms(steps, keeps, platform, Arc::new(counted())))
+}
+
+/// The transforms of a pipeline, each alone. A function outside is named only.
+pub(crate) fn one_by_one(pipeline: &config::Pipeline, platform: &Platform) -> Result<Vec<OneTransform>, WorkerError> {
+    let one = |written: &Written| {
+        if let Written::Lambda(_) = written {
+            return Ok(OneTransform { name: "lambda", transform: None });
+        }
+        let stage = stage(written).map_err(WorkerError::Findings)?;
+        let name = stage.name();
+        let counted = Arc::new(Counted::new(platform, &pipeline.name, ""));
+        Ok(OneTransform { name, transform: transforms(vec![Step::Each(stage)], false, platform, counted) })
+    };
+    pipeline.transforms.iter().map(one).collect()
 }
 
 /// The transforms of one destination: which records it gets, and which partition each belongs to.
 pub(crate) fn of_destination(
     pipeline: &config::Pipeline,
-    s3: &config::S3,
+    destination: &config::Destination,
     platform: &Platform,
 ) -> Result<Option<Arc<dyn Transform>>, WorkerError> {
-    let counted = Arc::new(Counted::new(platform, &pipeline.name, s3.id.as_str()));
+    let counted = Arc::new(Counted::new(platform, &pipeline.name, destination.id().as_str()));
     let mut steps = Vec::new();
-    if let Some(when) = &s3.when {
+    if let Some(when) = destination.when() {
         steps.push(Step::Each(Arc::new(When::new(when, limits()).map_err(findings)?)));
     }
-    if let Some(partitions) = &s3.partitions {
+    if let Some(partitions) = destination.partitions() {
         let settings = RouteSettings {
             query: partitions.query.iter().cloned().collect(),
             lambda: partitions.lambda.clone(),
@@ -139,7 +156,7 @@ fn findings(error: impl std::fmt::Display) -> WorkerError {
 
 /// The limits of jq programs: those that are counted, and time for what cannot be.
 #[allow(clippy::disallowed_methods, reason = "real time, and nothing else, ends a search")]
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { clock: Some(Arc::new(RealTime(Instant::now()))), ..Limits::default() }
 }
 
@@ -162,19 +179,22 @@ impl Clock for RealTime {
 struct Counted {
     metrics: Metrics,
     at: At,
+    /// Which function of the pipeline it is; stages of single records have their numbers already.
+    nth: usize,
 }
 
 impl Counted {
     fn new(platform: &Platform, pipeline: &str, destination: &str) -> Self {
         let at = At { pipeline: pipeline.to_owned(), destination: destination.to_owned() };
-        Self { metrics: platform.metrics.pipeline.clone(), at }
+        Self { metrics: platform.metrics.pipeline.clone(), at, nth: 1 }
     }
 }
 
 impl Counts for Counted {
-    fn records(&self, stage: &'static str, fate: Fate, records: u64) {
+    fn records(&self, stage: &str, fate: Fate, records: u64) {
         let (pipeline, destination) = (self.at.pipeline.clone(), self.at.destination.clone());
-        let of = OfStage { pipeline, destination, stage: stage.to_owned(), result: fate.label().to_owned() };
+        let stage = numbered(stage, self.nth);
+        let of = OfStage { pipeline, destination, stage, result: fate.label().to_owned() };
         self.metrics.transform_records.get_or_create(&of).inc_by(records);
     }
 }

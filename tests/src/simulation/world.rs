@@ -218,6 +218,7 @@ impl World {
             random: Arc::new(SimRandom::new(self.dice.roll())),
             offload: Arc::new(Inline),
             heartbeats: None,
+            outside: Default::default(),
             metrics: self.metrics.clone(),
         };
         self.note(Deed::Start { who: name.clone(), skewed, interval });

@@ -350,7 +350,6 @@ pub(crate) struct PartitionsFile {
     /// exactly once, with three requests. `put`: they are staged together under `standpipe-staging/` in the bucket, then
     /// written with one request each; a reader that deletes an object may see it again after a crash. Default multipart.
     #[schemars(extend("default" = "multipart"))]
-    #[allow(dead_code, reason = "there is one way")]
     pub(crate) publish: Option<Publish>,
 }
 
@@ -380,9 +379,9 @@ impl JsonSchema for OnMissingFile {
 pub enum Publish {
     /// By completing an upload each.
     #[default]
+    Multipart,
     /// By writing each from an object that holds the bytes of many.
     Put,
-    Multipart,
 }
 
 /// The records as they were read.

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use standpipe_config::config::{Config, Destination, Format};
+use standpipe_config::config::{
+    Config, Destination, DocumentId, Format, OpenSearch, Redshift, RedshiftFormat, Rotation,
+};
 use standpipe_config::{ConfigErrors, units};
 
 use crate::args::{Check, Output};
@@ -83,7 +85,11 @@ fn summary(config: &Config) -> String {
 }
 
 fn destination_line(destination: &Destination) -> String {
-    let Destination::S3(s3) = destination;
+    let s3 = match destination {
+        Destination::S3(s3) => s3,
+        Destination::Redshift(redshift) => return redshift_line(redshift),
+        Destination::OpenSearch(opensearch) => return opensearch_line(opensearch),
+    };
     let format = match &s3.format {
         Format::Raw => "raw",
         Format::JsonLines => "json_lines",
@@ -93,4 +99,40 @@ fn destination_line(destination: &Destination) -> String {
     let size = units::format_size(s3.buffer_bytes);
     let interval = units::format_duration(s3.buffer_interval);
     format!("s3 bucket {}, {format}, an object every {interval} or {size}", s3.bucket)
+}
+
+fn opensearch_line(opensearch: &OpenSearch) -> String {
+    let suffix = match opensearch.rotation {
+        Rotation::None => "",
+        Rotation::Hourly => "-YYYY-MM-DD-HH",
+        Rotation::Daily => "-YYYY-MM-DD",
+        Rotation::Weekly => "-YYYY-wWW",
+        Rotation::Monthly => "-YYYY-MM",
+    };
+    let ids = match &opensearch.document_id {
+        DocumentId::Generated => "ids generated",
+        DocumentId::None => "ids by the server: what is sent again is there twice",
+        DocumentId::Expression { create: true, .. } => "ids by jq, the first document of one stays",
+        DocumentId::Expression { create: false, .. } => "ids by jq, the last document of one stays",
+    };
+    let what = if opensearch.data_stream { "data stream" } else { "index" };
+    let size = units::format_size(opensearch.buffer_bytes);
+    let interval = units::format_duration(opensearch.buffer_interval);
+    let (index, endpoint) = (&opensearch.index, opensearch.endpoints.first().map_or("", String::as_str));
+    format!("opensearch {what} {index}{suffix} at {endpoint}, {ids}, a batch every {interval} or {size}")
+}
+
+fn redshift_line(redshift: &Redshift) -> String {
+    let format = match redshift.format {
+        RedshiftFormat::JsonLines => "json_lines",
+        RedshiftFormat::Csv => "csv",
+        RedshiftFormat::Parquet(_) => "parquet",
+    };
+    let size = units::format_size(redshift.buffer_bytes);
+    let interval = units::format_duration(redshift.buffer_interval);
+    let (copy, bucket) = (&redshift.copy, &redshift.staging.bucket);
+    format!(
+        "redshift table {}.{} by bucket {bucket}, {format}, a load every {interval} or {size}",
+        copy.schema, copy.table
+    )
 }

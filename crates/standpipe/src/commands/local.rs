@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use standpipe_config::Config;
-use standpipe_config::config::{self, Destination, HeartbeatMode, ReadMode, StartPosition, Transform};
+use standpipe_config::config::{self, HeartbeatMode, ReadMode, StartPosition, Transform};
 use standpipe_destinations::object_key;
 use standpipe_emulator::{Emulator, Options};
 use standpipe_flow::offload::{Job, Offload};
@@ -24,8 +24,11 @@ use standpipe_worker::platform::{self, Platform};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+mod documents;
+
 use crate::args::parse::NewFunction;
 use crate::exit::Usage;
+use documents::Documents;
 
 /// A stream's name that needs no escape anywhere.
 const STREAM: &str = "input";
@@ -53,6 +56,9 @@ pub struct Delivered {
     pub records: u64,
     /// Its bytes.
     pub body: Bytes,
+    /// These are documents, not an object: the bucket is the destination's id, the key the index, the bytes are the lines of
+    /// bulk requests.
+    pub is_bulk: bool,
 }
 
 /// What is delivered, and when it arrives.
@@ -125,6 +131,13 @@ fn localised(config: &Config, pipeline: &config::Pipeline, functions: &[NewFunct
         leases_max: None,
         create: true,
     };
+    for destination in &mut pipeline.destinations {
+        let config::Destination::OpenSearch(opensearch) = destination else { continue };
+        opensearch.endpoints = vec![Documents::endpoint(opensearch.id.as_str())];
+        opensearch.auth = config::OpenSearchAuth::None;
+        opensearch.ca_file = None;
+        opensearch.gzip = false;
+    }
     pipeline.source.stream = config::Stream { name: STREAM.to_owned(), arn: None, region: None, account: None };
     pipeline.source.start = StartPosition::TrimHorizon;
     pipeline.source.read = ReadMode::Polling;
@@ -158,6 +171,7 @@ async fn delivered(config: &Config, Input { records, at, functions }: Input) -> 
         })?;
     }
     let metrics = SharedMetrics::new();
+    let documents = Documents::default();
     let connection = emulator.connect("local");
     let sdk = platform::embedded(Some(connection.http_client()), "http://local");
     let platform = Platform {
@@ -166,6 +180,7 @@ async fn delivered(config: &Config, Input { records, at, functions }: Input) -> 
         random: Arc::new(Counted::default()),
         offload: Arc::new(Inline),
         heartbeats: None,
+        outside: platform::Outside { dial: Some(Arc::new(documents.clone())), ..platform::Outside::default() },
         metrics: metrics.clone(),
     };
     let options = standpipe_worker::Options {
@@ -185,6 +200,7 @@ async fn delivered(config: &Config, Input { records, at, functions }: Input) -> 
     for bucket in &buckets {
         objects.extend(delivered_to(&emulator, bucket, &log).await?);
     }
+    objects.extend(documents.taken().into_iter().map(bulk));
     // In the order of the config; of one destination by key.
     let place = |id: &DestinationId| config.pipelines[0].destinations.iter().position(|one| one.id() == id);
     objects.sort_by_key(|object| place(&object.destination));
@@ -231,16 +247,29 @@ async fn delivered_to(emulator: &Emulator, bucket: &str, log: &CommitTable) -> R
             key: object.key,
             records: output.records,
             body,
+            is_bulk: false,
         });
     }
     Ok(found)
 }
 
+/// The documents of one index.
+fn bulk((destination, index, lines): (String, String, Vec<u8>)) -> Delivered {
+    Delivered {
+        destination: DestinationId::new(destination.clone()),
+        kind: OutputKind::Data,
+        bucket: destination,
+        key: format!("{index}.ndjson"),
+        records: lines.iter().filter(|byte| **byte == b'\n').count() as u64 / 2,
+        body: lines.into(),
+        is_bulk: true,
+    }
+}
+
 fn buckets(pipeline: &config::Pipeline) -> Vec<String> {
     let mut buckets = Vec::new();
-    for Destination::S3(s3) in &pipeline.destinations {
-        buckets.push(s3.bucket.clone());
-        buckets.extend(s3.backup.iter().map(|backup| backup.bucket.clone()));
+    for destination in &pipeline.destinations {
+        buckets.extend(destination.buckets().into_iter().map(str::to_owned));
     }
     buckets.sort();
     buckets.dedup();

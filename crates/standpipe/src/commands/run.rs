@@ -7,6 +7,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use super::stop::Signals;
 use super::version::VERSION;
 use crate::args::Run;
+use crate::environment;
 use crate::exit::Exit;
 use crate::logs;
 
@@ -50,6 +51,7 @@ pub fn run(args: Run) -> Result<Exit> {
         let signals = Signals::listen("told to stop; once more to end at once")?;
         let mut platform = Platform::system(&config.aws).await;
         platform.heartbeats = heartbeats.handle();
+        platform.outside.env = environment::get;
         let ending = standpipe_worker::run(&config, &options, platform, signals.stop.clone()).await?;
         Ok(match ending {
             Ending::Drained | Ending::CaughtUp => Exit::Ok,

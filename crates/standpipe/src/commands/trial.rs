@@ -35,6 +35,9 @@ struct Object {
     key: String,
     records: u64,
     bytes: usize,
+    /// Of documents: the first lines that are sent, an action and its document by turns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<String>,
 }
 
 /// Why records were rejected, and how many.
@@ -115,7 +118,16 @@ fn object(delivered: &Delivered) -> Object {
         key: delivered.key.clone(),
         records: delivered.records,
         bytes: delivered.body.len(),
+        lines: if delivered.is_bulk { first_lines(&delivered.body) } else { Vec::new() },
     }
+}
+
+/// The first lines, of which each is cut where it becomes long.
+fn first_lines(body: &[u8]) -> Vec<String> {
+    const LINES: usize = 6;
+    const CHARS: usize = 160;
+    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).take(LINES);
+    lines.map(|line| String::from_utf8_lossy(line).chars().take(CHARS).collect()).collect()
 }
 
 fn kind(kind: OutputKind) -> &'static str {
@@ -156,13 +168,14 @@ fn text(report: &Report) -> String {
             destination = Some(&object.destination);
         }
         let what = if object.kind == "data" { String::new() } else { format!(", {}", object.kind) };
-        text.push_str(&format!(
-            "  s3://{}/{}\n    {}, {}{what}\n",
-            object.bucket,
-            object.key,
-            of(object.records, "record"),
-            of(object.bytes as u64, "byte"),
-        ));
+        let (records, bytes) = (of(object.records, "record"), of(object.bytes as u64, "byte"));
+        if object.lines.is_empty() {
+            text.push_str(&format!("  s3://{}/{}\n    {records}, {bytes}{what}\n", object.bucket, object.key));
+        } else {
+            let index = object.key.trim_end_matches(".ndjson");
+            text.push_str(&format!("  index {index}\n    {records}, {bytes} of bulk requests\n"));
+            object.lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
+        }
     }
     if report.objects.is_empty() {
         text.push_str("\nnothing is delivered: every record was dropped\n");

@@ -1,0 +1,306 @@
+//! `batch -> delivered`: requests until every record of a batch is accepted, or refused for good.
+//!
+//! A pass sends every pending record once. What a pass leaves pending is sent again after a pause, as long as passes get
+//! something done; when they do not, or the service is in trouble, the caller is told, and asks again when it is time: the
+//! progress is kept. The retry duration counts from the first attempt on while the service answers.
+//! Never here: what an answer means, a log.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use standpipe_flow::{Batch, DeliveryError};
+
+use super::answer::{self, FILTER, Item, Said, Verdict};
+use super::nodes::Unanswered;
+use super::plan::{Built, Plan};
+use super::progress::{Progress, locked};
+use super::{DOCUMENT_EXISTS, DocumentId, OpenSearch, offloaded, request_bytes};
+
+/// Requests of one batch at once; the window may allow fewer.
+const AT_ONCE: usize = 8;
+/// Passes in a row without anything done, after which the caller waits in our place.
+const IDLE_PASSES: u32 = 3;
+/// Bytes of an answer that are always read, and for each document: an item, or the reason of an error.
+const ANSWER_BYTES: usize = 1 << 20;
+const ANSWER_BYTES_A_DOCUMENT: usize = 4 << 10;
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// A request is not made smaller than this.
+const REQUEST_BYTES_MIN: usize = 64 << 10;
+/// Large requests in a row that broke, after which smaller ones are tried: some servers close instead of answering 413.
+const BROKEN_MAX: usize = 3;
+
+/// How a pass ended, beside what became of the records.
+#[derive(Default)]
+struct Pass {
+    trouble: Option<DeliveryError>,
+    busy: bool,
+    after: Option<Duration>,
+    denied: Option<Said>,
+}
+
+/// What became of a request.
+enum Done {
+    /// Each of its records has its answer, in the progress.
+    Answered,
+    /// Some of it was denied.
+    Denied(Said),
+    /// It was too large.
+    Split(Vec<u32>),
+    /// The server is busy.
+    Busy(Option<Duration>),
+    Trouble(DeliveryError),
+}
+
+/// Delivers what is pending of a batch.
+///
+/// # Errors
+/// When nothing can be done now; the progress stands.
+pub(super) async fn deliver(
+    to: &OpenSearch,
+    batch: &Arc<Batch>,
+    progress: &Arc<Mutex<Progress>>,
+    stream: &Arc<str>,
+) -> Result<(), DeliveryError> {
+    let mut pending: Vec<u32> = locked(progress).pending_records().collect();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let plan = {
+        let (batch, settings, pending) = (batch.clone(), to.settings.clone(), pending.clone());
+        let (expressions, stream) = (to.expressions.clone(), stream.clone());
+        let plan = move || Plan::new(&batch, &settings, (expressions.as_ref(), &stream), &pending);
+        offloaded(to.offload.as_ref(), plan).await?
+    };
+    let plan = Arc::new(plan);
+    let mut idle = 0;
+    loop {
+        locked(progress).answers(to.clock.elapsed());
+        let pass = run(to, (batch, &plan), &pending, progress).await;
+        let before = pending.len();
+        pending = locked(progress).pending_records().collect();
+        if pending.is_empty() {
+            return Ok(());
+        }
+        idle = if pending.len() < before { 0 } else { idle + 1 };
+        if goes_on(to, pass, (&mut locked(progress), pending.len()), idle)? == Next::GivenUp {
+            return Ok(());
+        }
+        tokio::time::sleep(to.pause(idle)).await;
+    }
+}
+
+/// What comes after a pass that has left records pending.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Again,
+    GivenUp,
+}
+
+/// Whether another pass follows.
+///
+/// # Errors
+/// When the caller is to wait first.
+fn goes_on(
+    to: &OpenSearch,
+    pass: Pass,
+    (progress, pending): (&mut Progress, usize),
+    idle: u32,
+) -> Result<Next, DeliveryError> {
+    let now = to.clock.elapsed();
+    if let Some(trouble) = pass.trouble {
+        progress.silent(now);
+        return Err(trouble);
+    }
+    if let Some(denied) = pass.denied {
+        progress.silent(now);
+        let cause = format!("documents are denied with {}: {}", denied.code, kind(&denied));
+        return Err(DeliveryError::Halt { cause });
+    }
+    if to.retry_max().is_some_and(|most| progress.spent(now) >= most) {
+        progress.give_up(&Said::new("429", "the service was busy until the retry duration was over"));
+        return Ok(Next::GivenUp);
+    }
+    if idle >= IDLE_PASSES || pass.busy {
+        return Err(DeliveryError::Retry { after: pass.after, cause: waits(progress, pending) });
+    }
+    Ok(Next::Again)
+}
+
+/// Why records wait, without what is in them.
+fn waits(progress: &Progress, pending: usize) -> String {
+    match progress.last_said() {
+        Some(said) => format!("{pending} documents wait, the last one for {}: {}", said.code, kind(said)),
+        None => format!("{pending} documents wait: the service is busy"),
+    }
+}
+
+/// The error's type: unlike its reason, it shows nothing of a document.
+fn kind(said: &Said) -> String {
+    let error: serde_json::Value = serde_json::from_str(&said.message).unwrap_or_default();
+    error["type"].as_str().unwrap_or("no type is given").chars().filter(|c| c.is_ascii_graphic()).take(60).collect()
+}
+
+/// Sends every pending record once.
+async fn run(
+    to: &OpenSearch,
+    (batch, plan): (&Arc<Batch>, &Arc<Plan>),
+    pending: &[u32],
+    progress: &Arc<Mutex<Progress>>,
+) -> Pass {
+    let mut pass = Pass::default();
+    for wave in plan.waves(pending) {
+        let most = request_bytes(&to.request_bytes);
+        let mut groups: VecDeque<Vec<u32>> = plan.groups(batch, &to.settings, &wave, most).into();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while pass.trouble.is_none() && !pass.busy && under_way.len() < AT_ONCE {
+                let Some(group) = groups.pop_front() else { break };
+                under_way.push(request(to, (batch, plan), group, progress));
+            }
+            // Those under way go on to their end, so that nothing of them is forgotten.
+            match under_way.next().await {
+                None => break,
+                Some(Done::Answered) => {}
+                Some(Done::Denied(said)) => pass.denied = Some(said),
+                Some(Done::Busy(after)) => {
+                    pass.busy = true;
+                    pass.after = pass.after.max(after);
+                }
+                Some(Done::Trouble(trouble)) => pass.trouble = Some(trouble),
+                Some(Done::Split(records)) => {
+                    let most = request_bytes(&to.request_bytes);
+                    // By number too: how large a request becomes is only known when it is built.
+                    let (first, second) = records.split_at(records.len() / 2);
+                    let halves = [second, first].map(|half| plan.groups(batch, &to.settings, half, most));
+                    halves.into_iter().flatten().for_each(|group| groups.push_front(group));
+                }
+            }
+        }
+        // The next wave has newer documents of ids of this one.
+        let progress = locked(progress);
+        if wave.iter().any(|record| progress.is_pending(*record)) {
+            break;
+        }
+    }
+    pass
+}
+
+/// One request, from its place in the window to what its answer means.
+async fn request(
+    to: &OpenSearch,
+    (batch, plan): (&Arc<Batch>, &Arc<Plan>),
+    group: Vec<u32>,
+    progress: &Arc<Mutex<Progress>>,
+) -> Done {
+    let place = to.window.place().await;
+    let built = {
+        let (batch, plan, settings) = (batch.clone(), plan.clone(), to.settings.clone());
+        let build = move || plan.build(&batch, &settings, &group);
+        match offloaded(to.offload.as_ref(), build).await {
+            Ok(built) => built,
+            Err(error) => return Done::Trouble(error),
+        }
+    };
+    for (record, said) in &built.unfit {
+        locked(progress).reject(*record, said.clone(), plan.id(*record));
+    }
+    let documents = built.records.len();
+    if documents == 0 {
+        return Done::Answered;
+    }
+    let answer_bytes = (ANSWER_BYTES + documents * ANSWER_BYTES_A_DOCUMENT).min(ANSWER_BYTES_MAX);
+    let path = format!("/_bulk?{FILTER}");
+    let sent = (built.body.clone(), to.settings.gzip);
+    let answered = to.nodes.send(&path, sent, answer_bytes, to.offload.as_ref()).await;
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(Unanswered::TooLarge) => return too_large(to, built, plan, progress),
+        Err(Unanswered::Broken(cause)) => {
+            if to.broken.fetch_add(1, Ordering::Relaxed) + 1 >= BROKEN_MAX && documents > 1 {
+                to.broken.store(0, Ordering::Relaxed);
+                smaller(to, built.raw_bytes);
+            }
+            return Done::Trouble(DeliveryError::Retry { after: None, cause });
+        }
+        Err(Unanswered::Other(error)) => return Done::Trouble(error),
+    };
+    to.broken.store(0, Ordering::Relaxed);
+    match answer::verdict(&answer, to.settings.operation(), documents) {
+        Verdict::TooLarge => too_large(to, built, plan, progress),
+        Verdict::Trouble(error) => Done::Trouble(error),
+        Verdict::Busy { after } => {
+            place.busy();
+            Done::Busy(after)
+        }
+        Verdict::Items(items) => {
+            locked(progress).sent(built.body.len());
+            let (busy, denied) = settle(to, &built, items, plan, progress);
+            if busy {
+                place.busy()
+            } else {
+                place.taken()
+            }
+            denied.map_or(Done::Answered, Done::Denied)
+        }
+    }
+}
+
+/// Notes what became of each document. Gives whether the server is too busy for some, and what was denied.
+fn settle(
+    to: &OpenSearch,
+    built: &Built,
+    items: Vec<Item>,
+    plan: &Plan,
+    progress: &Mutex<Progress>,
+) -> (bool, Option<Said>) {
+    let mut progress = locked(progress);
+    let (mut busy, mut denied) = (false, None);
+    for (record, item) in built.records.iter().zip(items) {
+        let id = plan.id(*record);
+        match item {
+            Item::Accepted => progress.accept(*record),
+            Item::Exists(said) => match to.settings.document_id {
+                // Nobody else makes such an id: it is this record, sent before.
+                DocumentId::Generated => progress.accept(*record),
+                DocumentId::Expression { create: true } => {
+                    progress.reject(*record, Said { code: DOCUMENT_EXISTS, ..said }, id);
+                }
+                DocumentId::None | DocumentId::Expression { create: false } => progress.reject(*record, said, id),
+            },
+            Item::Again(said) => {
+                busy |= said.code == "429";
+                progress.refuse(*record, said, id);
+            }
+            Item::Denied(said) => {
+                progress.refuse(*record, said.clone(), id);
+                denied = Some(said);
+            }
+            Item::Refused(said) => progress.reject(*record, said, id),
+        }
+    }
+    (busy, denied)
+}
+
+/// The request, or its answer, is larger than the other side takes: fewer documents at once; one alone is refused.
+fn too_large(to: &OpenSearch, built: Built, plan: &Plan, progress: &Mutex<Progress>) -> Done {
+    match built.records.as_slice() {
+        [alone] => {
+            let message = format!("the service takes no request of {} bytes", built.raw_bytes);
+            locked(progress).reject(*alone, Said::new("413", message), plan.id(*alone));
+            Done::Answered
+        }
+        _ => {
+            smaller(to, built.raw_bytes);
+            Done::Split(built.records)
+        }
+    }
+}
+
+/// Remembers that a request of so many bytes is too large.
+fn smaller(to: &OpenSearch, bytes: usize) {
+    to.request_bytes.fetch_min((bytes / 2).max(REQUEST_BYTES_MIN.min(bytes.saturating_sub(1))), Ordering::Relaxed);
+}
