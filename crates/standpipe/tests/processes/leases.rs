@@ -215,3 +215,28 @@ fn a_worker_lets_a_lease_go_when_it_is_asked() {
     assert_eq!(worker.code(), Some(0));
     assert_eq!(delivered(dir).len(), 2000);
 }
+
+#[test]
+fn frozen_columns_are_shown_forgotten_once_and_inferred_anew() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let dir = place.path();
+    let emulator = Emulator::start(dir);
+    let table = config("\"off\"").replace("compression: gzip", "format: parquet, schema: { infer: { sample: 1000 } }");
+    std::fs::write(dir.join("standpipe.yaml"), table).expect("written");
+    assert!(put(&emulator, dir, &lines()).status.success());
+    caught_up(&emulator, dir);
+    let thaw = |args: &[&str]| leases(&emulator, dir, &[&["thaw", "--destination", "s3"], args].concat());
+    let shown = report(&thaw(&["--dry-run"]));
+    assert_eq!((&shown["outcome"], &shown["columns"]), (&json!("dry_run"), &json!("id bigint, text string")));
+    assert!(shown["records"].as_u64().is_some_and(|records| (1..=1000).contains(&records)), "{shown}");
+    assert_eq!(thaw(&[]).status.code(), Some(2), "nobody has consented");
+    assert_eq!(report(&thaw(&["--yes"]))["outcome"], "done");
+    let again = thaw(&["--yes"]);
+    assert_eq!(again.status.code(), Some(3), "there is nothing to forget");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("no columns are frozen for destination s3"));
+
+    let newer = (0..10).map(|id| format!("{{\"id\":{id},\"new\":true}}")).collect::<Vec<_>>();
+    assert!(put(&emulator, dir, &newer).status.success());
+    caught_up(&emulator, dir);
+    assert_eq!(report(&thaw(&["--dry-run"]))["columns"], "id bigint, new boolean");
+}
