@@ -8,9 +8,7 @@ use jiff::tz::TimeZone;
 use standpipe_config::config::{self, Config, RedshiftAuth, RedshiftFormat, RedshiftTarget, StagingCompression};
 use standpipe_config::template::Template;
 use standpipe_convert::{Compression, CurrentRows, Delimiter, Format};
-use standpipe_destinations::{
-    CopyInto, LostObject, Publish, Redshift, RedshiftSettings, S3, S3Settings, Warehouse,
-};
+use standpipe_destinations::{CopyInto, LostObject, Publish, Redshift, RedshiftSettings, S3, S3Settings, Warehouse};
 use standpipe_flow::hash::hash64;
 use standpipe_flow::{BatchLimits, DestinationId};
 
@@ -83,9 +81,7 @@ fn build(
     let (format, json) = match &file.format {
         RedshiftFormat::JsonLines => (Format::JsonLines { delimiter: Delimiter::Newline }, true),
         RedshiftFormat::Csv => (Format::JsonLines { delimiter: Delimiter::Newline }, false),
-        RedshiftFormat::Parquet(parquet) => {
-            (formats::parquet(parquet, rows).map_err(WorkerError::Findings)?, false)
-        }
+        RedshiftFormat::Parquet(parquet) => (formats::parquet(parquet, rows).map_err(WorkerError::Findings)?, false),
     };
     let limits = BatchLimits {
         size_bytes: file.buffer_bytes,

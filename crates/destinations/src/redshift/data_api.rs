@@ -142,7 +142,11 @@ impl DataApi {
         let word = if aborted { "aborted by the service or on request" } else { "failed without a reason" };
         // Of a batch the reason may stand at the statement that failed.
         let of_parts = answer.sub_statements().iter().find_map(|part| part.error.clone());
-        let queries = answer.sub_statements().iter().map(|part| Some(part.redshift_query_id).filter(|query| *query > 0)).collect();
+        let queries = answer
+            .sub_statements()
+            .iter()
+            .map(|part| Some(part.redshift_query_id).filter(|query| *query > 0))
+            .collect();
         Ok(Some(Statement {
             status,
             queries,

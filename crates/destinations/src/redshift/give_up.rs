@@ -80,15 +80,12 @@ impl Redshift {
     ///
     /// # Errors
     /// Halt: it is older than 60 days, or of another table. Reject: Redshift refuses the load. Retry: ask again.
-    pub async fn redrive(
-        &self,
-        manifest: &ErrorManifest,
-        url: &str,
-        now: Millis,
-    ) -> Result<Redriven, DeliveryError> {
+    pub async fn redrive(&self, manifest: &ErrorManifest, url: &str, now: Millis) -> Result<Redriven, DeliveryError> {
         let halt = |cause: String| Err(DeliveryError::Halt { cause });
         if now.since(manifest.created_at) > REDRIVE_MAX {
-            return halt("the manifest is older than 60 days: whether it was loaded is not known for certain".to_owned());
+            return halt(
+                "the manifest is older than 60 days: whether it was loaded is not known for certain".to_owned(),
+            );
         }
         let into = &self.settings.copy;
         if manifest.table != into.shown() {

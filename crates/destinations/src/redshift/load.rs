@@ -151,7 +151,8 @@ impl Redshift {
             }
             Meaning::Refused | Meaning::Missing => {
                 let rows = self.refused_rows(cid, None).await.unwrap_or_default();
-                let shown = rows.first().map_or_else(String::new, |row| format!("; first refused row: {}", row.shown()));
+                let shown =
+                    rows.first().map_or_else(String::new, |row| format!("; first refused row: {}", row.shown()));
                 let cause = format!("{}: {message}{shown}", failure.code);
                 self.failures().insert(cid, LastFailure { failure, message, rows });
                 Err(DeliveryError::Reject { cause })

@@ -170,9 +170,8 @@ impl ErrorManifest {
         if ours["version"].as_u64() != Some(VERSION) {
             return Err("it is no error manifest of a form that this version knows".to_owned());
         }
-        let text = |name: &str| {
-            ours[name].as_str().map(str::to_owned).ok_or_else(|| format!("`standpipe.{name}` is missing"))
-        };
+        let text =
+            |name: &str| ours[name].as_str().map(str::to_owned).ok_or_else(|| format!("`standpipe.{name}` is missing"));
         let number = |name: &str| ours[name].as_u64().ok_or_else(|| format!("`standpipe.{name}` is missing"));
         let ranges = ours["ranges"].as_array().ok_or("`standpipe.ranges` is missing")?;
         let range = |range: &Value| {
@@ -224,7 +223,8 @@ mod tests {
     #[test]
     fn a_manifest_names_every_object_with_its_length() {
         let written = String::from_utf8(manifest(&committed().outputs)).expect("text");
-        let entry = |key: &str| format!(r#"{{"url":"s3://b/in/{key}","mandatory":true,"meta":{{"content_length":7}}}}"#);
+        let entry =
+            |key: &str| format!(r#"{{"url":"s3://b/in/{key}","mandatory":true,"meta":{{"content_length":7}}}}"#);
         assert_eq!(written, format!(r#"{{"entries":[{},{}]}}"#, entry("a"), entry("b")));
         let of = key("rs/", "manifests/", &committed());
         assert_eq!(of, format!("rs/manifests/2026/09/21/14/{}.json", committed().cid));

@@ -134,7 +134,11 @@ mod tests {
         for (text, code, meaning) in [
             ("ERROR: division by zero", "Redshift.AlreadyLoaded", Guard),
             ("ERROR: Divide by zero detail: ...", "Redshift.AlreadyLoaded", Guard),
-            ("ERROR: 1023 DETAIL: Serializable isolation violation on table - 100", "Redshift.SerializableIsolation", Passing),
+            (
+                "ERROR: 1023 DETAIL: Serializable isolation violation on table - 100",
+                "Redshift.SerializableIsolation",
+                Passing,
+            ),
             ("ERROR: Query (123) cancelled on user's request", "Redshift.QueryCancelled", Passing),
             ("ERROR: Query 12 aborted by WLM rule", "Redshift.QueryCancelled", Passing),
             ("FATAL: terminating connection due to administrator command", "Redshift.ConnectionFailed", Passing),
@@ -142,9 +146,21 @@ mod tests {
             ("ERROR: Cannot COPY into nonexistent table orders", "Redshift.LoadFailed", Refused),
             ("ERROR: permission denied for relation orders", "Redshift.InsufficientPrivilege", Refused),
             ("ERROR: column \"x\" of relation \"t\" does not exist", "Redshift.ColumnNotFound", Refused),
-            ("ERROR: Load into table 'orders' failed. Check 'sys_load_error_detail' system table for details.", "Redshift.DataLoadFailed", Refused),
-            ("ERROR: S3ServiceException:Access Denied,Status 403,Error AccessDenied", "Redshift.S3BucketAccessDenied", Refused),
-            ("ERROR: Problem reading manifest file - S3ServiceException:The specified key does not exist.,Status 404,Error NoSuchKey", "Redshift.MissingS3File", Missing),
+            (
+                "ERROR: Load into table 'orders' failed. Check 'sys_load_error_detail' system table for details.",
+                "Redshift.DataLoadFailed",
+                Refused,
+            ),
+            (
+                "ERROR: S3ServiceException:Access Denied,Status 403,Error AccessDenied",
+                "Redshift.S3BucketAccessDenied",
+                Refused,
+            ),
+            (
+                "ERROR: Problem reading manifest file - S3ServiceException:The specified key does not exist.,Status 404,Error NoSuchKey",
+                "Redshift.MissingS3File",
+                Missing,
+            ),
             ("ERROR: disk full", "Redshift.DiskFull", Refused),
             ("something new", "Redshift.LoadFailed", Refused),
         ] {

@@ -106,10 +106,7 @@ impl CopyInto {
     fn guarded(&self, cid: CommitId) -> [String; 2] {
         let ledger = self.ledger();
         let cid = text(&cid.to_string());
-        [
-            format!("LOCK TABLE {ledger}"),
-            format!("SELECT 1/(1-LEAST(COUNT(*),1)) FROM {ledger} WHERE cid = {cid}"),
-        ]
+        [format!("LOCK TABLE {ledger}"), format!("SELECT 1/(1-LEAST(COUNT(*),1)) FROM {ledger} WHERE cid = {cid}")]
     }
 
     /// The guarded load of one commit.

@@ -43,11 +43,7 @@ struct StagedObject {
 }
 
 /// Stages a batch: all of it, or nothing that is left behind.
-pub(super) async fn batch(
-    redshift: &Redshift,
-    cid: CommitId,
-    batch: &Arc<Batch>,
-) -> Result<Staged, DeliveryError> {
+pub(super) async fn batch(redshift: &Redshift, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
     let pieces = pieces(batch);
     let mut staged = Staged { next_ordinal: pieces.len() as u32 + 1, ..Staged::default() };
     let mut failed = None;
@@ -150,10 +146,7 @@ async fn object(
 }
 
 /// One PUT, a few times if it fails for the moment: the others of the batch would else go up again too.
-async fn put(
-    redshift: &Redshift,
-    whole: Whole,
-) -> Result<(standpipe_flow::Checksum, Option<Millis>), DeliveryError> {
+async fn put(redshift: &Redshift, whole: Whole) -> Result<(standpipe_flow::Checksum, Option<Millis>), DeliveryError> {
     let mut tried = 0;
     loop {
         tried += 1;

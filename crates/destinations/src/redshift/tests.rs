@@ -81,7 +81,8 @@ fn redshift_with(world: &World, settings: RedshiftSettings) -> Redshift {
         .endpoint_url("http://emulator.test")
         .http_client(world.clone())
         .build();
-    let (offload, random): (Arc<dyn Offload>, Arc<dyn Random>) = (Arc::new(Inline), Arc::new(Counting(AtomicU64::new(1))));
+    let (offload, random): (Arc<dyn Offload>, Arc<dyn Random>) =
+        (Arc::new(Inline), Arc::new(Counting(AtomicU64::new(1))));
     let s3 = S3Settings {
         bucket: "staging".to_owned(),
         prefix: Template::prefix(Some("rs/")).expect("a prefix"),
@@ -141,14 +142,20 @@ async fn a_load_says_what_redshift_needs_to_hear() {
     assert_eq!((output.records, &output.held), (6, &Held::Object));
     assert_eq!(redshift.publish(&receipt).await.expect("published"), Published::All);
     let batch = world.batches().pop().expect("a batch");
-    assert_eq!((batch.workgroup.as_str(), batch.database.as_str(), batch.secret.as_str()), ("analytics", "dev", "redshift/standpipe"));
+    assert_eq!(
+        (batch.workgroup.as_str(), batch.database.as_str(), batch.secret.as_str()),
+        ("analytics", "dev", "redshift/standpipe")
+    );
     assert!(batch.token.starts_with(&format!("{}-", cid(1))) && batch.token.len() <= 64, "{}", batch.token);
     let manifest = format!("rs/manifests/2026/09/21/14/{}.json", cid(1));
     assert!(batch.sqls[2].contains(&format!("FROM 's3://staging/{manifest}'")), "{}", batch.sqls[2]);
     assert!(batch.sqls[3].contains("shardId-000000000001"), "{}", batch.sqls[3]);
     assert_eq!(world.rows(), 6);
     let manifest = String::from_utf8(world.object(&manifest).expect("the manifest").to_vec()).expect("text");
-    let entry = format!(r#"{{"url":"s3://staging/{}","mandatory":true,"meta":{{"content_length":{}}}}}"#, output.key, output.size);
+    let entry = format!(
+        r#"{{"url":"s3://staging/{}","mandatory":true,"meta":{{"content_length":{}}}}}"#,
+        output.key, output.size
+    );
     assert_eq!(manifest, format!(r#"{{"entries":[{entry}]}}"#));
 }
 
@@ -197,7 +204,7 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_token_and_an_end_makes_
     let world = World::new();
     let redshift = redshift(&world);
     let receipt = committed(&redshift, 1).await;
-    world.fates(&[Fate::LostAfter, Fate::Aborted]);
+    world.fates(&[Fate::LostBefore, Fate::Aborted]);
     while redshift.publish(&receipt).await.is_err() {}
     let tokens: Vec<String> = world.batches().into_iter().map(|batch| batch.token).collect();
     let [first, second, third] = &tokens[..] else { panic!("{tokens:?}") };

@@ -63,8 +63,7 @@ impl S3 {
             .checksum_crc32(sum.header(&digest))
             .body(ByteStream::from(body));
         let timeout = TIMEOUT + Duration::from_secs(seconds);
-        let request =
-            request.customize().config_override(requests::lasting_at_most(timeout)).interceptor(date.clone());
+        let request = request.customize().config_override(requests::lasting_at_most(timeout)).interceptor(date.clone());
         let request = if self.unsigned { request.disable_payload_signing() } else { request };
         match request.send().await {
             Ok(_) => {}

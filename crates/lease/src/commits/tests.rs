@@ -174,6 +174,15 @@ async fn a_lease_that_is_gone_refuses_without_a_row() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receipt_says_that_its_commit_was_given_up() {
+    let fixture = Fixture::new(1).await;
+    fixture.commits.commit(&commit(cid(1), &[0], &HORIZON, &at(5))).await.expect("committed");
+    fixture.commits.done(cid(1), true).await.expect("done");
+    let receipt = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
+    assert_eq!((receipt.state, receipt.gave_up), (ReceiptState::Done, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn done_is_written_once_and_only_over_committed() {
     let fixture = Fixture::new(1).await;
     let absent = fixture.commits.done(cid(9), false).await;
@@ -183,7 +192,7 @@ async fn done_is_written_once_and_only_over_committed() {
     fixture.commits.done(cid(1), false).await.expect("done");
     assert!(matches!(fixture.commits.done(cid(1), false).await, Err(CommitError::Refused { .. })));
     let receipt = fixture.commits.receipt(cid(1)).await.expect("an answer").expect("a receipt");
-    assert_eq!(receipt.state, ReceiptState::Done);
+    assert_eq!((receipt.state, receipt.gave_up), (ReceiptState::Done, false));
     assert!(matches!(
         fixture.commits.retract(&receipt, &[fixture.row(0).await]).await,
         Err(CommitError::Refused { .. })

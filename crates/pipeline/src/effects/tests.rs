@@ -22,6 +22,10 @@ struct Scripted {
     /// What was asked of the log, with failures of `prepare` that are still to come.
     asked: Mutex<Vec<&'static str>>,
     failures: Mutex<usize>,
+    /// What publishing answers, one after the other, and how long it may be refused.
+    answers: Mutex<Vec<Result<Published, DeliveryError>>>,
+    refused_max: Option<Duration>,
+    gave_up: Mutex<usize>,
 }
 
 fn output(kind: OutputKind, records: u64) -> Output {
@@ -64,7 +68,15 @@ impl Destination for Scripted {
         Ok((output(object.kind, object.records), None))
     }
     async fn publish(&self, _: &Receipt) -> Result<Published, DeliveryError> {
-        Ok(Published::All)
+        self.answers.lock().expect("no test panics with it").pop().unwrap_or(Ok(Published::All))
+    }
+    fn refused_max(&self) -> Option<Duration> {
+        self.refused_max
+    }
+    async fn give_up(&self, _: &Receipt) -> Result<Published, DeliveryError> {
+        let mut gave_up = self.gave_up.lock().expect("no test panics with it");
+        *gave_up += 1;
+        if *gave_up == 1 { Err(away()) } else { Ok(Published::GaveUp) }
     }
     async fn discard(&self, _: &[Output]) -> Result<(), DeliveryError> {
         Ok(())
@@ -125,6 +137,37 @@ impl Random for Running {
     fn next(&self) -> u64 {
         1
     }
+}
+
+fn away() -> DeliveryError {
+    DeliveryError::Retry { after: Some(Duration::from_secs(100_000)), cause: "away".to_owned() }
+}
+
+fn refused() -> DeliveryError {
+    DeliveryError::Reject { cause: "no table".to_owned() }
+}
+
+/// Publishes with these answers; the protocol's answer, and how often it was given up.
+async fn published(refused_max: Option<Duration>, answers: Vec<Result<Published, DeliveryError>>) -> (Answer, usize) {
+    let answers = Mutex::new(answers.into_iter().rev().collect());
+    let scripted = Arc::new(Scripted { refused_max, answers, ..Scripted::default() });
+    let receipt = conformance::receipt(CommitId([1; 16]), &conformance::batch(1), Staged::default());
+    let Event::Answer { answer, .. } = context(&scripted).publish(1, receipt).await else { panic!("an answer") };
+    let gave_up = *scripted.gave_up.lock().expect("no test panics with it");
+    (answer, gave_up)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_too_long_is_given_up_and_only_time_of_refusals_counts() {
+    let hour = Some(Duration::from_secs(3600));
+    let many = |n: usize| (0..n).map(|_| Err(refused())).collect::<Vec<_>>();
+    // Pauses grow to a minute: an hour of refusals is fewer than a hundred of them, and ten are none.
+    assert_eq!(published(hour, many(10)).await, (Answer::Published, 0));
+    assert_eq!(published(hour, many(100)).await, (Answer::GaveUp, 2), "giving up is tried again");
+    let alternating = (0..60).map(|n| Err(if n % 2 == 0 { refused() } else { away() })).collect();
+    assert_eq!(published(hour, alternating).await, (Answer::Published, 0), "months away, and never refused for long");
+    assert_eq!(published(None, many(1000)).await, (Answer::Published, 0), "without a bound it is waited for");
+    assert_eq!(published(Some(Duration::ZERO), many(2)).await.0, Answer::GaveUp);
 }
 
 fn context(scripted: &Arc<Scripted>) -> Context {

@@ -215,6 +215,19 @@ fn a_batch_is_published_only_once_committed_and_finalized_only_once_done() {
 }
 
 #[test]
+fn a_commit_that_was_given_up_is_done_and_says_so_and_delivery_goes_on() {
+    let mut protocol = holding(1);
+    let (run, _) = send(&mut protocol, 1, &[0], 20);
+    answer(&mut protocol, 1, run, Answer::Committed);
+    let given_up = answer(&mut protocol, 1, run, Answer::GaveUp);
+    assert_eq!(given_up, vec![Effect::Done { cid: cid(1), run, gave_up: true }], "I17: nothing else before DONE");
+    let done = answer(&mut protocol, 1, run, Answer::Done);
+    let told = |effect: &Effect| matches!(effect, Effect::Delivered { receipt, by_us: true } if receipt.gave_up);
+    assert!(done.iter().any(told), "{done:?}");
+    assert_eq!(protocol.ready(&key(0)).map(|(_, from, _)| from.clone()), Some(at(20)), "I2: the next one continues");
+}
+
+#[test]
 fn the_next_commit_carries_the_finalize_of_the_one_before() {
     let mut protocol = holding(1);
     let (run, _) = send(&mut protocol, 1, &[0], 20);

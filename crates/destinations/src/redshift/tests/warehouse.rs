@@ -159,8 +159,12 @@ impl World {
 
     fn batch(&self, input: &Value) -> Result<Answered, ConnectorError> {
         let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
-        let sqls: Vec<String> =
-            input["Sqls"].as_array().expect("sqls").iter().map(|sql| sql.as_str().expect("a text").to_owned()).collect();
+        let sqls: Vec<String> = input["Sqls"]
+            .as_array()
+            .expect("sqls")
+            .iter()
+            .map(|sql| sql.as_str().expect("a text").to_owned())
+            .collect();
         let token = text("ClientToken");
         let mut warehouse = self.warehouse();
         let loads = sqls.iter().any(|sql| sql.starts_with("COPY"));
@@ -271,7 +275,8 @@ impl World {
         } else if sql.contains("information_schema.tables") {
             let there = ["orders"].into_iter().chain(warehouse.ledger_made.then_some("standpipe_ledger_orders"));
             let asked = literals(sql);
-            one.rows = there.filter(|name| asked.iter().any(|asked| asked == name)).map(|name| vec![json!(name)]).collect();
+            one.rows =
+                there.filter(|name| asked.iter().any(|asked| asked == name)).map(|name| vec![json!(name)]).collect();
         } else if sql.contains("sys_load_error_detail") {
             let row = |(line, column, why): &(u64, String, String)| {
                 let text = |text: &str| json!(text);
@@ -341,7 +346,8 @@ impl HttpClient for World {
 
 impl HttpConnector for World {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let Some(operation) = request.headers().get("x-amz-target").and_then(|target| target.strip_prefix("RedshiftData."))
+        let Some(operation) =
+            request.headers().get("x-amz-target").and_then(|target| target.strip_prefix("RedshiftData."))
         else {
             return self.connection.call(request);
         };
