@@ -123,12 +123,13 @@ impl Destination for ScriptedDestination {
         if self.wire.chance(self.failing) {
             return Err(retry("SlowDown"));
         }
-        if self.wire.chance(self.refusing) {
-            return Err(DeliveryError::Reject { cause: "this batch never".into() });
-        }
         let (good, rejected) = self.encode(batch);
         if self.idempotent {
+            // It refuses records, never a batch: of one, another worker may have brought half before.
             return self.take(good, rejected).await;
+        }
+        if self.wire.chance(self.refusing) {
+            return Err(DeliveryError::Reject { cause: "this batch never".into() });
         }
         let cut = if self.two { good.len().div_ceil(2) } else { good.len() };
         let mut outputs = Vec::new();
