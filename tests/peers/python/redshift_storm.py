@@ -28,15 +28,16 @@ import receipts
 
 TABLE, SHARDS = "standpipe-flights", 4
 KINDS = {"carrier": "VARCHAR(2)", "tailnum": "VARCHAR(6)", "origin": "VARCHAR(3)", "dest": "VARCHAR(3)", "time_hour": "TIMESTAMP"}
-CONFIG = """version: 1
+HEAD = """version: 1
 worker:
-  id: ${{STANDPIPE_WORKER}}
+  id: ${STANDPIPE_WORKER}
   memory: 128MiB
   shutdown_grace: 60s
 http: "off"
-telemetry: {{ logs: json }}
+telemetry: { logs: json }
 pipelines:
-  {name}:
+"""
+PIPELINE = """  {name}:
     lease: {{ table: standpipe-{name}, failover: 3s }}
     source: {{ kinesis: {{ stream: {name}, start: trim_horizon, read: polling, poll: 500ms }} }}
     destinations:
@@ -131,14 +132,20 @@ def iter_chunks(items, size):
         yield chunk
 
 
+def pipeline(name, retry):
+    return PIPELINE.format(name=name, bucket=peer.BUCKET, role=peer.ROLE, retry=retry)
+
+
 class Fleet:
-    def __init__(self, name, retry, count, seed):
+    """Worker processes of one config."""
+
+    def __init__(self, name, pipelines, count, seed):
         self.count, self.random, self.born, self.workers, self.killed = count, random.Random(seed), 0, {}, 0
         self.folder = os.path.join(os.environ["PEERS_WORK"], name)
         os.makedirs(self.folder, exist_ok=True)
         self.config = os.path.join(self.folder, "standpipe.yaml")
         with open(self.config, "w") as file:
-            file.write(CONFIG.format(name=name, bucket=peer.BUCKET, role=peer.ROLE, retry=retry))
+            file.write(HEAD + pipelines)
 
     def start(self):
         while len(self.workers) < self.count:
@@ -176,6 +183,15 @@ class Fleet:
                 process.kill()
                 wrong.append(f"{name} did not end within 120 s of SIGTERM")
         return wrong
+
+
+def until(fleet, what, condition, most=120):
+    begin = time.monotonic()
+    while not condition():
+        fleet.watch()
+        if time.monotonic() - begin > most:
+            raise SystemExit(f"{most} s passed without {what}")
+        time.sleep(0.3)
 
 
 def loaded():
@@ -254,20 +270,12 @@ def given_up():
     kinesis = client("kinesis")
     kinesis.create_stream(StreamName="away", ShardCount=2)
     finished(run("CREATE TABLE away (id BIGINT)"))
-    fleet = Fleet("away", "5s", 1, 1)
+    fleet = Fleet("away", pipeline("away", "5s"), 1, 1)
 
     def put(first):
         for number in range(first, first + 1000, 500):
             entries = [{"Data": b'{"id": %d}' % n, "PartitionKey": str(n)} for n in range(number, number + 500)]
             assert not kinesis.put_records(StreamName="away", Records=entries)["FailedRecordCount"]
-
-    def until(what, condition, most=120):
-        begin = time.monotonic()
-        while not condition():
-            fleet.watch()
-            if time.monotonic() - begin > most:
-                raise SystemExit(f"{most} s passed without {what}")
-            time.sleep(0.3)
 
     def manifests():
         listed = peer.S3.list_objects_v2(Bucket=peer.BUCKET, Prefix="away/errors/manifests/").get("Contents", [])
@@ -285,13 +293,13 @@ def given_up():
     try:
         fleet.start()
         put(0)
-        until("the first rows", lambda: count() == 1000)
+        until(fleet, "the first rows", lambda: count() == 1000)
         psql("ALTER TABLE away RENAME TO gone")
         put(1000)
-        until("manifests of what was given up", lambda: manifests() == 1000)
+        until(fleet, "manifests of what was given up", lambda: manifests() == 1000)
         psql("ALTER TABLE gone RENAME TO away")
         put(2000)
-        until("the rows behind it", lambda: count() == 2000)
+        until(fleet, "the rows behind it", lambda: count() == 2000)
         wrong = redrive()
         if (rows := psql("SELECT count(*), count(DISTINCT id) FROM away")) != [["3000", "3000"]]:
             wrong.append(f"after redrive the table has {rows}")
@@ -306,6 +314,15 @@ def given_up():
     return wrong
 
 
+def teeth(input):
+    """What the comparison must find: a value changed, and a row twice in the place of another."""
+    psql("UPDATE flights SET dest = 'XXX' WHERE id = 7")
+    wrong = [] if check_columns(input) == ["column dest is not what was sent"] else ["a changed value is not found"]
+    psql("DELETE FROM flights WHERE id = 8; INSERT INTO flights SELECT * FROM flights WHERE id = 9")
+    told = f"{input.count} rows and {input.count - 1} ids of {input.count}"
+    return wrong if check_columns(input)[:1] == [told] else wrong + ["a row that is there twice is not found"]
+
+
 def main():
     short = bool(os.environ["PEERS_SHORT"])
     input = Input(int(os.environ["PEERS_STORM_ROWS"]))
@@ -314,7 +331,7 @@ def main():
     finished(run(f"CREATE TABLE flights ({first_columns().definition()}) DISTSTYLE EVEN SORTKEY (id)"))
     before = counts()
     peer.faults(*FAULTS)
-    fleet = Fleet("flights", "1h", int(os.environ["PEERS_WORKERS"]), random_.random())
+    fleet = Fleet("flights", pipeline("flights", "1h"), int(os.environ["PEERS_WORKERS"]), random_.random())
     producer = Producer(input, 45 if short else 300)
     begin = time.monotonic()
     try:
@@ -341,6 +358,8 @@ def main():
     say("faults", json.dumps(struck))
     say("endpoint", json.dumps({name: count - before["counts"].get(name, 0) for name, count in after["counts"].items()}))
     wrong += check_columns(input) + check_ledger(input)
+    if short and not wrong:
+        wrong += teeth(input)
     end(wrong + given_up())
 
 
