@@ -1,9 +1,9 @@
 //! Many partitions in one run: a real worker in a process of its own, over TCP, against the embedded endpoints in this one.
 //!
 //! `partitions [--partitions 5000] [--records 20] [--bytes 300] [--shards 4] [--active 5000] [--memory 512] [--interval 5]
-//! [--latency 0] [--kills 0]`: so many records of so many bytes for each partition, in an order in which every chunk has
+//! [--latency 0] [--kills 0] [--publish multipart]`: so many records of so many bytes for each partition, in an order in which every chunk has
 //! most of them; `--active` is `max_active`, `--memory` MiB, `--interval` seconds, `--latency` milliseconds of each request to
-//! S3, `--kills` how often the worker is killed on its way. Printed: whether every record is there exactly once in its own
+//! S3, `--kills` how often the worker is killed on its way, `--publish put` as in the config. Printed: whether every record is there exactly once in its own
 //! partition, the worker's peak memory, objects a commit, and requests by kind. Exits 1 if anything is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,12 +34,16 @@ struct Plan {
     interval: u64,
     latency: u64,
     kills: u64,
+    publish: String,
 }
 
 impl Plan {
     fn of(arguments: &[String]) -> Result<Self, String> {
         let given = |flag: &str, default: u64| number(arguments, flag, default as f64).map(|number| number as u64);
+        let publish = arguments.iter().position(|argument| argument == "--publish");
+        let publish = publish.and_then(|at| arguments.get(at + 1)).map_or("multipart", String::as_str);
         Ok(Self {
+            publish: publish.to_owned(),
             partitions: given("--partitions", 5_000)?,
             records: given("--records", 20)?,
             bytes: given("--bytes", 300)? as usize,
@@ -53,7 +57,7 @@ impl Plan {
     }
 
     fn config(&self) -> String {
-        let Self { active, memory, interval, .. } = self;
+        let Self { active, memory, interval, publish, .. } = self;
         format!(
             "version: 1
 worker: {{ memory: {memory}MiB, shutdown_grace: 900s }}
@@ -68,10 +72,29 @@ pipelines:
           prefix: \"out/p=!{{partitionKeyFromQuery:p}}/\"
           error_prefix: \"errors/!{{firehose:error-output-type}}/\"
           partition_by: {{ p: .p }}
-          partitions: {{ max_active: {active} }}
+          partitions: {{ max_active: {active}, publish: {publish} }}
           buffer: {{ size: 64MiB, interval: {interval}s }}
 "
         )
+    }
+
+    /// The requests that staging and publishing make for each object.
+    fn steps(&self) -> &'static [&'static str] {
+        match self.publish.as_str() {
+            "put" => &["PutObject"],
+            _ => &["CreateMultipart", "CompleteMultipart"],
+        }
+    }
+
+    /// How many of these the worker makes before it is killed for this time. Of uploads each object is opened, then
+    /// completed: in the middle of staging, then in that of publishing, and so on. Put objects are made in publishing alone:
+    /// at its first one, then in its middle.
+    fn until(&self, kill: u64) -> u64 {
+        match (self.publish.as_str(), kill % 2) {
+            ("put", 1) => self.partitions / 500,
+            (_, 1) | ("put", _) => self.partitions / 2,
+            _ => self.partitions * 3 / 2,
+        }
     }
 
     /// Record `n` of a partition.
@@ -154,17 +177,19 @@ async fn run(arguments: &[String]) -> io::Result<bool> {
     let (config, begun) = (plan.config(), Instant::now());
     let mut worker = start(&endpoints.address, &config)?;
     for kill in 1..=plan.kills {
-        // In the middle of staging, then in that of publishing, and so on: each object is opened, then completed.
-        let both = || asked(&counted, &["CreateMultipart", "CompleteMultipart"]);
-        let until = both() + if kill % 2 == 1 { plan.partitions / 2 } else { plan.partitions * 3 / 2 };
-        while worker.try_wait()?.is_none() && both() < until {
-            sleep(Duration::from_millis(5)).await;
+        let until = asked(&counted, plan.steps()) + plan.until(kill);
+        while worker.try_wait()?.is_none() && asked(&counted, plan.steps()) < until {
+            sleep(Duration::from_millis(1)).await;
         }
         if worker.try_wait()?.is_none() {
             worker.kill()?;
             worker.wait()?;
-            let [opened, completed] = ["CreateMultipart", "CompleteMultipart"].map(|kind| asked(&counted, &[kind]));
-            println!("killed                             after {opened} uploads, {completed} completions");
+            let kinds = ["CreateMultipart", "CompleteMultipart", "PutObject", "GetObject", "Transact"];
+            let [opened, completed, put, read, committed] = kinds.map(|kind| asked(&counted, &[kind]));
+            println!(
+                "killed                             after {opened} uploads, {completed} completions, {put} objects put, \
+                 {read} reads, {committed} transactions"
+            );
             worker = start(&endpoints.address, &config)?;
         }
     }
@@ -207,7 +232,9 @@ fn exact(emulator: &Emulator, plan: &Plan) -> bool {
     let mut found: BTreeMap<String, u64> = BTreeMap::new();
     let (mut misplaced, mut by_commit) = (0, BTreeMap::<_, u64>::new());
     let mut partitions = BTreeSet::new();
-    for object in emulator.objects(BUCKET) {
+    let (staging, objects): (Vec<_>, Vec<_>) =
+        emulator.objects(BUCKET).into_iter().partition(|object| object.key.starts_with("standpipe-staging/"));
+    for object in objects {
         *by_commit.entry(cid_of(&object.key)).or_default() += 1;
         let partition = object.key.strip_prefix("out/p=").and_then(|key| key.split('/').next()).unwrap_or_default();
         partitions.insert(partition.to_owned());
@@ -228,5 +255,6 @@ fn exact(emulator: &Emulator, plan: &Plan) -> bool {
     println!("objects                            {} in {} commits: {sizes:?}", sizes.iter().sum::<u64>(), sizes.len());
     println!("lost, twice, misplaced, of nobody  {lost}, {twice}, {misplaced}, {of_none}");
     println!("uploads left open                  {open}");
-    lost + twice + of_none == 0 && misplaced == 0 && (open == 0 || plan.kills > 0)
+    println!("staging objects left               {}", staging.len());
+    lost + twice + of_none == 0 && misplaced == 0 && (open + staging.len() == 0 || plan.kills > 0)
 }

@@ -121,11 +121,7 @@ async fn a_backup_holds_what_was_read_in_a_bucket_of_its_own() {
     assert_eq!(backup.key, format!("all/2026/09/21/14/orders-1-2026-09-21-14-13-20-{}-2.gz", cid(1)));
     assert_eq!(world.emulator.open_uploads("raw").len(), 1);
     let swept = s3.leftovers(&Page { place: 2, ..Page::default() }).await.expect("listed");
-    assert_eq!(
-        swept.found.iter().map(|upload| &upload.key).collect::<Vec<_>>(),
-        [&backup.key],
-        "the sweeper sees it"
-    );
+    assert_eq!(swept.found.iter().map(|upload| &upload.key).collect::<Vec<_>>(), [&backup.key], "the sweeper sees it");
 
     assert_eq!(s3.publish(&receipt).await.expect("published"), Published::All);
     let object = world.emulator.objects("raw").remove(0);

@@ -47,7 +47,9 @@ const DATE: &str = "Mon, 21 Sep 2026 12:00:00 GMT";
 const DATE_MILLIS: u64 = 1_789_992_000_000;
 
 impl Script {
-    pub(super) fn new(answer: impl FnMut(&Arrived) -> (u16, Vec<(&'static str, String)>, String) + Send + 'static) -> Self {
+    pub(super) fn new(
+        answer: impl FnMut(&Arrived) -> (u16, Vec<(&'static str, String)>, String) + Send + 'static,
+    ) -> Self {
         Self { arrived: Arc::default(), answer: Arc::new(Mutex::new(Box::new(answer))) }
     }
 
