@@ -143,7 +143,7 @@ impl Redshift {
             Ok(_) => self.ledger.store(true, Ordering::Relaxed),
             Err(text) => {
                 // Two that make it at once may fail over each other's rows in the catalog.
-                let there = self.tables().await?.contains(&self.settings.copy.ledger_name());
+                let there = self.tables().await?.contains(&self.settings.copy.ledger_name().to_lowercase());
                 if !there {
                     let cause = format!("the ledger cannot be made: {}", data_api::bounded(&text));
                     return Err(DeliveryError::Halt { cause });
@@ -154,7 +154,7 @@ impl Redshift {
         Ok(())
     }
 
-    /// Which of the target and its ledger are there, by name.
+    /// Which of the target and its ledger are there, by name, in small letters.
     async fn tables(&self) -> Result<Vec<String>, DeliveryError> {
         match self.ask(&self.settings.copy.find_tables()).await? {
             Ok(rows) => Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect()),
@@ -191,11 +191,11 @@ impl Destination for Redshift {
     async fn probe(&self) -> Result<(), DeliveryError> {
         self.s3.probe().await?;
         let tables = self.tables().await?;
-        if !tables.contains(&self.settings.copy.table) {
+        if !tables.contains(&self.settings.copy.table.to_lowercase()) {
             let cause = format!("there is no table {}, or it is not ours to see", self.settings.copy.shown());
             return Err(DeliveryError::Halt { cause });
         }
-        if !tables.contains(&self.settings.copy.ledger_name()) {
+        if !tables.contains(&self.settings.copy.ledger_name().to_lowercase()) {
             let ledger = self.settings.copy.ledger_name();
             tracing::info!(ledger, "there is no ledger yet: the first load makes it");
         }

@@ -78,13 +78,15 @@ impl CopyInto {
         )
     }
 
-    /// Which of the table and its ledger are there.
+    /// Which of the table and its ledger are there. Redshift keeps names in small letters unless it is told otherwise.
     pub(super) fn find_tables(&self) -> String {
+        let small = |name: &str| text(&name.to_lowercase());
         format!(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = {} AND table_name IN ({}, {})",
-            text(&self.schema),
-            text(&self.table),
-            text(&self.ledger_name())
+            "SELECT LOWER(table_name) FROM information_schema.tables WHERE LOWER(table_schema) = {} AND \
+             LOWER(table_name) IN ({}, {})",
+            small(&self.schema),
+            small(&self.table),
+            small(&self.ledger_name())
         )
     }
 
