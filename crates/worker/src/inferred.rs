@@ -59,6 +59,17 @@ impl InferredTable {
             records_max: *sample,
         }))
     }
+
+    /// What frozen columns are here.
+    fn rows_of(&self, frozen: &Frozen) -> Result<RowFormat, DeliveryError> {
+        let unusable =
+            |cause: String| DeliveryError::Halt { cause: format!("the frozen columns cannot be used: {cause}") };
+        let columns = Columns::parse(&frozen.columns).map_err(|error| unusable(error.to_string()))?;
+        if self.is_orc {
+            orc_supports(&columns).map_err(unusable)?;
+        }
+        RowFormat::new(columns, self.deserializer.clone()).map_err(|error| unusable(error.to_string()))
+    }
 }
 
 /// A destination that learns its columns from the first batch.
@@ -116,8 +127,10 @@ impl Inferred {
                 let Some(sampled) = self.sample(batch).await? else { return Ok(()) };
                 let (columns, records) = (sampled.columns.to_string(), sampled.records);
                 let given = Frozen { columns, records, at: self.clock.wall() };
+                // What cannot be used is not frozen.
+                self.table.rows_of(&given)?;
                 let frozen = self.commits.freeze(id, &given).await.map_err(failed)?;
-                if frozen == given && records < self.table.records_max as u64 {
+                if frozen == given && batch.records().count() < self.table.records_max {
                     warn!(
                         destination = %id, records, sample = self.table.records_max,
                         "the columns are frozen from fewer records than asked for: fields that none of them had are left out \
@@ -131,15 +144,9 @@ impl Inferred {
     }
 
     fn adopt(&self, frozen: &Frozen) -> Result<(), DeliveryError> {
-        let unusable =
-            |cause: String| DeliveryError::Halt { cause: format!("the frozen columns cannot be used: {cause}") };
-        let columns = Columns::parse(&frozen.columns).map_err(|error| unusable(error.to_string()))?;
-        if self.table.is_orc {
-            orc_supports(&columns).map_err(unusable)?;
-        }
-        let count = columns.as_slice().len();
-        let rows = RowFormat::new(columns, self.table.deserializer.clone());
-        self.table.rows.replace(rows.map_err(|error| unusable(error.to_string()))?);
+        let rows = self.table.rows_of(frozen)?;
+        let count = rows.columns().as_slice().len();
+        self.table.rows.replace(rows);
         info!(
             destination = %self.table.id, columns = count, records = frozen.records, frozen_at = frozen.at.0,
             "the columns are frozen"
@@ -239,3 +246,6 @@ impl Destination for Inferred {
         self.destination.write_incident(cid, body).await
     }
 }
+
+#[cfg(test)]
+mod tests;
