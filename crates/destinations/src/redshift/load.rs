@@ -1,10 +1,9 @@
 //! `commit -> publish`: a committed receipt becomes rows, once, whoever asks and however often.
 //!
-//! 1. Error and backup objects become visible. 2. The manifest is written. 3. One guarded batch runs to its end. 4. Any
-//! end other than FINISHED: the ledger says what is true. Absent there, and nothing of this process running: the error's
-//! meaning decides what the caller does; whoever else still runs a copy is stopped by the guard.
-//! A commit of which something is lost is first made impossible to load (a row of the ledger under its id: the fence),
-//! and only then called lost.
+//! Error and backup objects become visible; the manifest is written; one guarded batch runs to its end. Any end other than
+//! FINISHED: the ledger says what is true. Absent there, and nothing of this process running: the error's meaning decides
+//! what the caller does; whoever else still runs a copy is stopped by the guard. A commit of which something is lost is
+//! first made impossible to load (rows of the ledger under its id: the fence), and only then called lost.
 //! Never: a guess, a second statement while the first may run, an answer Gone while a load may still come.
 
 use std::sync::atomic::Ordering;
