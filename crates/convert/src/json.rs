@@ -187,10 +187,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn plain_string(&mut self) -> Option<&'a str> {
         self.peek();
-        let (end, escaped) = json_scan::quoted(self.text.as_bytes(), self.at)?;
-        if escaped {
-            return None;
-        }
+        let end = json_scan::plain(self.text.as_bytes(), self.at)?;
         let text = self.text.get(self.at + 1..end - 1)?;
         self.at = end;
         Some(text)

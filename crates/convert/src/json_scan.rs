@@ -26,6 +26,16 @@ pub(crate) fn quoted(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
     }
 }
 
+/// The same for a string without escapes: it is not read beyond the first.
+#[inline]
+pub(crate) fn plain(bytes: &[u8], start: usize) -> Option<usize> {
+    if bytes.get(start) != Some(&b'"') {
+        return None;
+    }
+    let end = plain_end(bytes, start + 1);
+    (bytes.get(end) == Some(&b'"')).then_some(end + 1)
+}
+
 /// From `at` on the first byte that may not stand for itself in a string: a quote, a backslash, a control character.
 #[inline]
 fn plain_end(bytes: &[u8], mut at: usize) -> usize {
@@ -148,6 +158,8 @@ mod tests {
             ("a", None),
         ] {
             assert_eq!(quoted(text.as_bytes(), 0), end, "{text}");
+            let unescaped = end.filter(|(_, escaped)| !escaped).map(|(end, _)| end);
+            assert_eq!(plain(text.as_bytes(), 0), unescaped, "{text}");
         }
     }
 

@@ -11,6 +11,7 @@
 mod aggregate;
 mod answer;
 mod backoff;
+mod canned;
 mod catalog;
 mod chunks;
 mod consumer;
@@ -28,6 +29,7 @@ mod unpack;
 mod wire;
 
 pub use aggregate::user_records;
+pub use canned::Canned;
 pub use catalog::{Catalog, ShardFilter, ShardInfo, StreamIdentity, StreamStatus};
 pub use consumer::Consumer;
 pub use errors::StreamError;

@@ -10,6 +10,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be more than nothing".to_owned()) } else { Ok(duration) }
 }
 
+/// Seconds such as `0.5`.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "expected seconds, such as 0.5, at most 3600".to_owned())
+}
+
 /// An instant such as `2026-01-31T12:00:00Z`.
 #[cfg(feature = "emulator")]
 pub fn instant(text: &str) -> Result<standpipe_flow::Millis, String> {
@@ -119,6 +125,14 @@ mod tests {
         assert_eq!(rate("64KiB"), Ok(Rate::Bytes(64 << 10)));
         for bad in ["0", "0MB", "", "fast", "-1"] {
             assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction() {
+        assert_eq!((seconds("0.5"), seconds("3600")), (Ok(0.5), Ok(3600.0)));
+        for bad in ["", "-1", "NaN", "inf", "1s", "3601"] {
+            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
 
