@@ -48,6 +48,7 @@ pipelines:
           auth: none
           index: {index}
           rotation: hourly
+          document_id: {ids}
           compression: {compression}
           buffer: {{ size: 1MiB, interval: 1s }}
           retry: {{ for: forever }}
@@ -213,8 +214,8 @@ def hour():
 class Fleet:
     """The workers."""
 
-    def __init__(self, work, standpipe, endpoint, port):
-        self.work, self.standpipe, self.endpoint, self.port = work, standpipe, endpoint, port
+    def __init__(self, work, standpipe, endpoint, port, ids):
+        self.work, self.standpipe, self.endpoint, self.port, self.ids = work, standpipe, endpoint, port, ids
         self.number, self.workers, self.ended = 0, [], 0
 
     def start(self):
@@ -223,7 +224,7 @@ class Fleet:
         config = os.path.join(self.work, name + ".yaml")
         with open(config, "w") as file:
             file.write(CONFIG.format(region=aws.REGION, worker=name, table=TABLE, stream=STREAM, index=INDEX, bucket=BUCKET,
-                                     port=self.port, compression="gzip" if self.number % 2 else "none"))
+                                     port=self.port, compression="gzip" if self.number % 2 else "none", ids=self.ids))
         log = os.path.join(self.work, name + ".log")
         self.workers.append((name, log, started([self.standpipe, "run", "-c", config], log, AWS_ENDPOINT_URL=self.endpoint)))
 
@@ -302,6 +303,7 @@ def main():
     parser.add_argument("--down", type=float, help="seconds without the server")
     parser.add_argument("--kill-every", type=float, help="seconds between two ends of a worker")
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--poison", action="store_true", help="without ids: must end red, or kills repeat nothing here")
     parser.add_argument("--rate", type=float, help="lines a second; default: as many as the stream takes")
     arguments = parser.parse_args()
     count = arguments.lines or (20_000 if arguments.short else 500_000)
@@ -331,7 +333,7 @@ def main():
 
     lines = Lines(count)
     good = sum(1 for _, accepted in lines.all() if accepted)
-    fleet = Fleet(work, standpipe, endpoint, server.port)
+    fleet = Fleet(work, standpipe, endpoint, server.port, "none" if arguments.poison else "generated")
     for _ in range(arguments.workers):
         fleet.start()
     producer = Producer(endpoint, lines, rate)
@@ -354,7 +356,7 @@ def main():
             say("server", "started again")
             down_at, since = None, time.monotonic()
             continue
-        if now - last_kill > kill_every and not (last == good):
+        if now - last_kill > kill_every and last < good:
             fleet.kill_one()
             last_kill = now
         if producer.error is not None:
@@ -362,7 +364,7 @@ def main():
         count_now = server.count()
         if count_now != last:
             last, since = count_now, now
-        if not producer.is_alive() and last == good and now - since > 4:
+        if not producer.is_alive() and last >= good and now - since > 4:
             break
         if now - since > 120:
             faults.append(f"nothing goes on at {last} documents of {good}: {tail(fleet.workers[0][1])}")

@@ -117,7 +117,7 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         [0, 0, 0, 0, 0, 0xFFFF | 0, high, low] | [0x64, 0xFF9B, 0, 0, 0, 0, high, low] => v4_of(high, low),
         [0x2002, high, low, ..] => v4_of(high, low),
         // Link-local, site-local, multicast; the metadata of AWS (fd00:ec2::/32) and GCP (fd20:ce::254).
-        [0xFE80..=0xFEFF | 0xFF00..=0xFFFF, ..] | [0xFD00, 0x0EC2, ..] | [0xFD20, 0x00CE, ..] => Reach::Never,
+        [0xFE80..=0xFFFF, ..] | [0xFD00, 0x0EC2, ..] | [0xFD20, 0x00CE, ..] => Reach::Never,
         // Unique local addresses.
         [0xFC00..=0xFDFF, ..] => Reach::Private,
         _ => Reach::Public,

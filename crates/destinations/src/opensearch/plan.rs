@@ -164,7 +164,7 @@ impl Plan {
                 index = (Some(hour), settings.index_of(record.arrival));
             }
             let begin = body.len();
-            match self.append(*number, (lease, record), &index.1, settings, &mut body) {
+            match self.append((*number, lease, record), &index.1, settings, &mut body) {
                 Ok(()) => built.records.push(*number),
                 Err(said) => {
                     body.truncate(begin);
@@ -180,8 +180,7 @@ impl Plan {
     /// Appends both lines of a record.
     fn append(
         &self,
-        number: u32,
-        (lease, record): (&LeaseKey, &Record),
+        (number, lease, record): (u32, &LeaseKey, &Record),
         index: &str,
         settings: &OpenSearchSettings,
         body: &mut Vec<u8>,
@@ -224,9 +223,12 @@ impl Named {
     }
 }
 
-/// At the level that costs least: what comes of it lives for a moment.
+/// The level that costs least and compresses: what comes of it lives for a moment.
+const GZIP_LEVEL: i32 = 1;
+
 fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut compressor = Compressor::new(CompressionLvl::fastest());
+    let level = CompressionLvl::new(GZIP_LEVEL).unwrap_or_default();
+    let mut compressor = Compressor::new(level);
     let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
     let bytes = compressor.gzip_compress(body, &mut out).expect("the bound is libdeflate's own");
     out.truncate(bytes);
