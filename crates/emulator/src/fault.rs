@@ -333,8 +333,8 @@ impl Fate {
             Fault::Repeat(millis) => self.repeat_millis = Some(millis),
             Fault::TransactionConflict => self.refuse(Instead::TransactionConflict),
             Fault::OkWithError => self.refuse(Instead::OkWithError),
-            Fault::OkWithErrorAfterEffect => self.instead = Some(Instead::OkWithError),
-            Fault::NoSuchUploadAfterComplete => self.instead = Some(Instead::NoSuchUpload),
+            Fault::OkWithErrorAfterEffect => self.answer_after(Instead::OkWithError),
+            Fault::NoSuchUploadAfterComplete => self.answer_after(Instead::NoSuchUpload),
             Fault::ConditionalConflict => self.refuse(Instead::ConditionalConflict),
             Fault::ExpiredIterator => self.refuse(Instead::ExpiredIterator),
             Fault::NotFound => self.refuse(Instead::NotFound),
@@ -343,7 +343,7 @@ impl Fate {
                 self.refused = true;
             }
             Fault::InternalError => self.refuse(Instead::InternalError),
-            Fault::InternalErrorAfterEffect => self.instead = Some(Instead::InternalError),
+            Fault::InternalErrorAfterEffect => self.answer_after(Instead::InternalError),
             Fault::Unanswered => self.unanswered = true,
             Fault::InUse => self.refuse(Instead::InUse),
             Fault::LimitExceeded => self.refuse(Instead::LimitExceeded),
@@ -357,6 +357,13 @@ impl Fate {
 
     fn trouble(&mut self, after: u32, trouble: EventsTrouble) {
         self.events = Some(EventsFault { after, trouble });
+    }
+
+    /// In the place of the answer to what was done: what another fault keeps from being done has no such answer.
+    fn answer_after(&mut self, instead: Instead) {
+        if self.acts {
+            self.instead = Some(instead);
+        }
     }
 
     fn refuse(&mut self, instead: Instead) {
@@ -424,6 +431,20 @@ mod tests {
         assert_ne!(fates(7), fates(8));
         let lost = fates(7).iter().filter(|fate| fate.answer_lost).count();
         assert!((16..48).contains(&lost), "about a half: {lost}");
+    }
+
+    #[test]
+    fn what_was_not_done_is_not_answered_as_if_it_were() {
+        for before in [Fault::OkWithError, Fault::InternalError, Fault::Throttle] {
+            let both = |faults: [Fault; 2]| {
+                let mut fate = Fate::default();
+                faults.into_iter().for_each(|fault| fate.strike(fault));
+                (fate.acts, fate.instead)
+            };
+            let after = Fault::NoSuchUploadAfterComplete;
+            assert_eq!(both([before, after]), both([after, before]), "in either order");
+            assert_ne!(both([before, after]), (false, Some(Instead::NoSuchUpload)), "no upload is said to be gone that lives");
+        }
     }
 
     #[test]

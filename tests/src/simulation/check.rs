@@ -214,6 +214,13 @@ pub async fn rows(table: &LeaseTable, ledger: &Ledger, outcome: &mut Outcome) {
     }
 }
 
+/// Whether `checkpoint` is at the end of every shard that is delivered to its end.
+pub async fn ended(table: &LeaseTable) -> bool {
+    let Ok(rows) = table.scan().await else { return false };
+    let delivered = |row: &&LeaseRow| row.smallest_position() == Some(&Position::ShardEnd);
+    rows.leases.values().filter(delivered).all(|row| row.checkpoint == Position::ShardEnd)
+}
+
 /// Counters that must be zero, and those that say what was recovered.
 pub fn metrics(metrics: &SharedMetrics, outcome: &mut Outcome) {
     for line in metrics.encode().lines() {
