@@ -342,7 +342,7 @@ async fn records_that_copy_cannot_read_are_rejected_one_by_one() {
 async fn probing_says_what_is_missing() {
     let world = World::new();
     redshift(&world).probe().await.expect("all there");
-    assert_eq!(world.ledger_made(), false, "probing makes nothing");
+    assert!(!world.ledger_made(), "probing makes nothing");
     let copy = CopyInto { table: "nowhere".to_owned(), ..settings().copy };
     let missing = redshift_with(&world, RedshiftSettings { copy, ..settings() });
     let error = missing.probe().await.expect_err("no table");
