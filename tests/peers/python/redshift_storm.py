@@ -265,6 +265,14 @@ def check_columns(input):
     return wrong
 
 
+def poison():
+    """A ledger that forgets what is written into it: the run must end red."""
+    psql("CREATE TABLE standpipe_ledger_flights (cid VARCHAR(26), shard VARCHAR(256), from_position VARCHAR(256), "
+         "to_position VARCHAR(256), stream VARCHAR(512), table_name VARCHAR(512), records BIGINT, loaded_at TIMESTAMP, "
+         "manifest VARCHAR(2048)); CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
+         "CREATE TRIGGER forget BEFORE INSERT ON standpipe_ledger_flights FOR EACH ROW EXECUTE FUNCTION forget()")
+
+
 def given_up():
     """A table that is away for longer than a load may be refused: what was given up is loaded later, once."""
     kinesis = client("kinesis")
@@ -329,6 +337,8 @@ def main():
     random_ = random.Random(int(os.environ.get("STANDPIPE_SEED", "1")))
     peer.client("kinesis").create_stream(StreamName="flights", ShardCount=SHARDS)
     finished(run(f"CREATE TABLE flights ({first_columns().definition()}) DISTSTYLE EVEN SORTKEY (id)"))
+    if os.environ.get("PEERS_POISON"):
+        poison()
     before = counts()
     peer.faults(*FAULTS)
     fleet = Fleet("flights", pipeline("flights", "1h"), int(os.environ["PEERS_WORKERS"]), random_.random())
