@@ -21,6 +21,9 @@ use standpipe_worker::{Ending, Options, Platform};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+/// Bytes of a staging object.
+const STAGING_BYTES: u64 = 8 << 20;
+
 /// The argument that makes this program the worker; its config follows.
 const WORKER: &str = "--be-the-worker";
 
@@ -87,11 +90,11 @@ pipelines:
     }
 
     /// How many of these the worker makes before it is killed for this time. Of uploads each object is opened, then
-    /// completed: in the middle of staging, then in that of publishing, and so on. Put objects are made in publishing alone:
-    /// at its first one, then in its middle.
+    /// completed: in the middle of staging, then in that of publishing, and so on. Of put objects: when all staging objects
+    /// are on their way, then in the middle of publishing.
     fn until(&self, kill: u64) -> u64 {
         match (self.publish.as_str(), kill % 2) {
-            ("put", 1) => self.partitions / 500,
+            ("put", 1) => (self.partitions * self.records * self.bytes as u64).div_ceil(STAGING_BYTES),
             (_, 1) | ("put", _) => self.partitions / 2,
             _ => self.partitions * 3 / 2,
         }

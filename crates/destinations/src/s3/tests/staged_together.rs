@@ -22,8 +22,8 @@ fn put() -> S3Settings {
 
 /// A partition each, of so many bytes that no other has in this order.
 fn sized(sizes: &[usize]) -> Arc<Batch> {
-    let byte = |n: usize, at: usize| char::from(b'a' + ((n * 7 + at / 11) % 26) as u8);
-    let text = |(n, size): (usize, &usize)| (0..*size).map(|at| byte(n, at)).collect::<String>();
+    let pattern = |n: usize| (0..997).map(|at| char::from(b'a' + ((n * 7 + at / 11) % 26) as u8)).collect::<String>();
+    let text = |(n, size): (usize, &usize)| pattern(n).repeat(size / 997 + 1)[..*size].to_owned();
     let texts: Vec<(String, String)> =
         sizes.iter().enumerate().map(|(n, size)| (format!("c{n:04}"), text((n, size)))).collect();
     let records: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
