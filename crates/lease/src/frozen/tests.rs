@@ -79,7 +79,7 @@ async fn an_item_of_another_form_is_left_alone() {
     let columns = (COLUMNS, text("id bigint"));
     let forms: [(&[(&str, AttributeValue)], &str); 4] = [
         (&[(FORM, number(2)), columns.clone()], "has form 2: a newer version wrote it"),
-        (&[columns.clone()], "is none that this program wrote"),
+        (std::slice::from_ref(&columns), "is none that this program wrote"),
         (&[(FORM, text("1")), columns.clone()], "is none that this program wrote"),
         (&[(FORM, number(1)), (COLUMNS, number(5))], "has no columns"),
     ];
