@@ -12,10 +12,13 @@ use standpipe_destinations::http::dial::{BoxStream, Dial, DialError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
+/// Lines by destination and index.
+type Taken = BTreeMap<(String, String), Vec<u8>>;
+
 /// The lines that were sent, by destination and index: an action and its document by turns.
 #[derive(Clone, Default)]
 pub struct Documents {
-    taken: Arc<Mutex<BTreeMap<(String, String), Vec<u8>>>>,
+    taken: Arc<Mutex<Taken>>,
     connections: Arc<Mutex<JoinSet<()>>>,
 }
 
