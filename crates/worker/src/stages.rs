@@ -20,8 +20,10 @@ pub struct Stages {
     pub unpack: Unpack,
     /// The transforms, in order.
     pub transforms: Vec<OneTransform>,
-    /// The destinations that write files, in the order of the config.
+    /// The destinations of files in S3, in the order of the config.
     pub destinations: Vec<OneDestination>,
+    /// Destinations of other kinds: what they make of records is not known here.
+    pub others: Vec<DestinationId>,
 }
 
 /// One transform alone.
@@ -55,10 +57,12 @@ pub fn stages(
     platform: &Platform,
     rows: Option<&CurrentRows>,
 ) -> Result<Stages, WorkerError> {
-    let mut destinations = Vec::new();
+    let (mut destinations, mut others) = (Vec::new(), Vec::new());
     for destination in &pipeline.destinations {
-        #[allow(irrefutable_let_patterns, reason = "not every kind writes files")]
-        let config::Destination::S3(s3) = destination else { continue };
+        let config::Destination::S3(s3) = destination else {
+            others.push(destination.id().clone());
+            continue;
+        };
         destinations.push(OneDestination {
             id: s3.id.clone(),
             transform: transforms::of_destination(pipeline, destination, platform)?,
@@ -67,5 +71,5 @@ pub fn stages(
         });
     }
     let transforms = transforms::one_by_one(pipeline, platform)?;
-    Ok(Stages { unpack: assemble::unpack(&pipeline.source), transforms, destinations })
+    Ok(Stages { unpack: assemble::unpack(&pipeline.source), transforms, destinations, others })
 }

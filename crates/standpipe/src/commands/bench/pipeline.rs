@@ -57,6 +57,7 @@ impl Measuring<'_> {
         for destination in &stages.destinations {
             self.destination(destination, &records).await?;
         }
+        self.measured.left_out.extend(stages.others.iter().map(ToString::to_string));
         Ok(())
     }
 
