@@ -4,6 +4,7 @@
 //! - `startup`, `shutdown`: lists of steps. `worker`: one `select!` a pipeline, with the table of its tasks.
 //! - `watchdog`: a read that is stuck is seen.
 //! - `assemble`: the only match over destination kinds. `sweep`: what crashed workers left open.
+//! - `inferred`: columns that the first batch decides for all workers.
 //! - `admin`, [`metrics`]: what is seen from outside. `mend`: for `standpipe leases`. `stages`: for `standpipe bench`.
 
 mod admin;
