@@ -85,10 +85,7 @@ pub(super) async fn delete(bucket: &Bucket, key: &str) -> Result<(), DeliveryErr
 }
 
 /// One page of ListObjectsV2 over the staging objects: those that are ours by form, and the place after it.
-pub(super) async fn list_staging(
-    bucket: &Bucket,
-    page: &Page,
-) -> Result<(Vec<Leftover>, Option<Page>), DeliveryError> {
+pub(super) async fn list_staging(bucket: &Bucket, page: &Page) -> Result<(Vec<Leftover>, Option<Page>), DeliveryError> {
     let date = DateHeader::default();
     let request = bucket
         .client
@@ -113,6 +110,6 @@ pub(super) async fn list_staging(
     });
     let last = answer.contents().last().and_then(|object| object.key()).map(str::to_owned);
     let truncated = answer.is_truncated == Some(true) && last.is_some();
-    let next = truncated.then(|| Page { place: page.place, key_marker: last, upload_id_marker: None });
+    let next = truncated.then_some(Page { place: page.place, key_marker: last, upload_id_marker: None });
     Ok((ours.collect(), next))
 }
