@@ -266,4 +266,3 @@ pub(super) fn known(output: &Output) -> Result<(), DeliveryError> {
         _ => Ok(()),
     }
 }
-
