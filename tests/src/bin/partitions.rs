@@ -1,9 +1,11 @@
 //! Many partitions in one run: a real worker in a process of its own, over TCP, against the embedded endpoints in this one.
 //!
 //! `partitions [--partitions 5000] [--records 20] [--bytes 300] [--shards 4] [--active 5000] [--memory 512] [--interval 5]
-//! [--latency 0] [--kills 0] [--publish multipart]`: so many records of so many bytes for each partition, in an order in which every chunk has
+//! [--latency 0] [--kills 0] [--publish multipart]
+//! [--columns 0]`: so many records of so many bytes for each partition, in an order in which every chunk has
 //! most of them; `--active` is `max_active`, `--memory` MiB, `--interval` seconds, `--latency` milliseconds of each request to
-//! S3, `--kills` how often the worker is killed on its way, `--publish put` as in the config. Printed: whether every record is there exactly once in its own
+//! S3, `--kills` how often the worker is killed on its way, `--publish put` as in the config, `--columns` tables of so
+//! many columns (of which a record has two) in the place of lines: then objects are counted, and not read. Printed: whether every record is there exactly once in its own
 //! partition, the worker's peak memory, objects a commit, and requests by kind. Exits 1 if anything is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +40,7 @@ struct Plan {
     latency: u64,
     kills: u64,
     publish: String,
+    columns: u64,
 }
 
 impl Plan {
@@ -56,6 +59,7 @@ impl Plan {
             interval: given("--interval", 5)?,
             latency: given("--latency", 0)?,
             kills: given("--kills", 0)?,
+            columns: given("--columns", 0)?,
         })
     }
 
@@ -77,7 +81,8 @@ pipelines:
           partition_by: {{ p: .p }}
           partitions: {{ max_active: {active}, publish: {publish} }}
           buffer: {{ size: 64MiB, interval: {interval}s }}
-"
+{}",
+            self.table()
         )
     }
 
@@ -98,6 +103,16 @@ pipelines:
             (_, 1) | ("put", _) => self.partitions / 2,
             _ => self.partitions * 3 / 2,
         }
+    }
+
+    /// The format, if it is a table.
+    fn table(&self) -> String {
+        if self.columns == 0 {
+            return String::new();
+        }
+        let columns: Vec<String> = (0..self.columns).map(|n| format!("c{n} string")).collect();
+        let columns = columns.join(", ");
+        format!("          format: parquet\n          schema: {{ columns: \"p string, n bigint, {columns}\" }}\n")
     }
 
     /// Record `n` of a partition.
@@ -206,6 +221,15 @@ async fn run(arguments: &[String]) -> io::Result<bool> {
     println!("seconds                            {seconds:.1}");
     for (name, requests) in counted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         println!("requests: {name:<35} {requests:>8}");
+    }
+    if plan.columns > 0 {
+        let objects = emulator.objects(BUCKET);
+        println!(
+            "objects                            {}, the largest {:?} bytes",
+            objects.len(),
+            objects.iter().map(|o| o.size).max()
+        );
+        return Ok(ended && objects.len() as u64 >= plan.partitions);
     }
     Ok(ended & exact(emulator, &plan))
 }
