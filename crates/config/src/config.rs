@@ -3,8 +3,10 @@
 //!
 //! Never: holds a place in a file, or a text that still has to be understood.
 
+mod opensearch;
+mod redshift;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use standpipe_flow::DestinationId;
@@ -18,9 +20,10 @@ pub use crate::file::s3::{
 };
 pub use crate::file::transforms::Decompress;
 pub use crate::file::{Deaggregate, HeartbeatMode, Logs, OnDestinationFailure, OutOfRange};
-use crate::secrets::SecretRef;
 use crate::template::Template;
 pub use crate::units::StartPosition;
+pub use opensearch::{DocumentId, OpenSearch, OpenSearchAuth, Refused, RetryFor};
+pub use redshift::{Copy, Redshift, RedshiftAuth, RedshiftFormat, RedshiftTarget, Staging};
 
 /// What the program is to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -362,203 +365,6 @@ pub struct S3 {
     pub bucket_owner: Option<String>,
     /// Where records are kept as they were read; `None` for nowhere.
     pub backup: Option<Backup>,
-}
-
-/// Rows in a table of Redshift.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Redshift {
-    /// The id, `redshift` by default.
-    pub id: DestinationId,
-    /// Which warehouse.
-    pub target: RedshiftTarget,
-    /// The database.
-    pub database: String,
-    /// As whom statements run.
-    pub auth: RedshiftAuth,
-    /// Where objects lie between this process and COPY.
-    pub staging: Staging,
-    /// What COPY is told.
-    pub copy: Copy,
-    /// What a staged object holds.
-    pub format: RedshiftFormat,
-    /// The beginning of the keys of error objects, in the staging bucket.
-    pub error_prefix: Template,
-    /// Bytes of records before compression that make one load.
-    pub buffer_bytes: u64,
-    /// The age of the oldest record that makes a load; zero for no waiting.
-    pub buffer_interval: Duration,
-    /// How long one load may be refused before it is given up.
-    pub retry: Duration,
-    /// A jq program that says which records this destination gets; `None` for all. It has been compiled once.
-    pub when: Option<String>,
-    /// Where records are kept as they were read; `None` for nowhere.
-    pub backup: Option<Backup>,
-}
-
-/// Which warehouse of Redshift.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RedshiftTarget {
-    /// A workgroup of Redshift Serverless.
-    Workgroup(String),
-    /// A provisioned cluster.
-    Cluster(String),
-}
-
-/// As whom statements run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RedshiftAuth {
-    /// The database user of this process's IAM identity.
-    Identity,
-    /// The user in a secret of this name or ARN, which Redshift reads by itself.
-    Secret(String),
-    /// This database user of a cluster, by temporary credentials.
-    User(String),
-}
-
-/// Where objects lie between this process and COPY.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Staging {
-    /// The bucket's name.
-    pub bucket: String,
-    /// The beginning of keys: no expression, no quote, no backslash.
-    pub prefix: String,
-    /// The compression of objects of lines.
-    pub compression: StagingCompression,
-    /// The bucket's region, where it is not that of the table.
-    pub region: Option<String>,
-    /// The KMS key of the objects; `None` for what the bucket says.
-    pub kms_key: Option<String>,
-    /// The account that must own the bucket.
-    pub bucket_owner: Option<String>,
-}
-
-/// What COPY is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copy {
-    /// The table's schema: a name, not yet quoted.
-    pub schema: String,
-    /// The table: a name, not yet quoted.
-    pub table: String,
-    /// The columns that are loaded, not yet quoted; empty for all.
-    pub columns: Vec<String>,
-    /// The role that reads the bucket, or several with commas; `None` for the warehouse's default.
-    pub role: Option<String>,
-    /// Format, compression and further options, as SQL that has been checked.
-    pub options: String,
-    /// Rows of one load that COPY may refuse before it fails as a whole.
-    pub errors_max: u32,
-}
-
-/// What a staged object of Redshift holds.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RedshiftFormat {
-    /// JSON objects.
-    JsonLines,
-    /// Lines of values.
-    Csv,
-    /// A table as a Parquet file.
-    Parquet(Box<Parquet>),
-}
-
-/// Documents in OpenSearch or Elasticsearch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OpenSearch {
-    /// The id, `opensearch` by default.
-    pub id: DestinationId,
-    /// Where its servers answer, without a slash at the end; at least one.
-    pub endpoints: Vec<String>,
-    /// As whom we come.
-    pub auth: OpenSearchAuth,
-    /// The certificates of the CAs that are trusted; `None`: the machine's.
-    pub ca_file: Option<PathBuf>,
-    /// Addresses of private networks are connected to.
-    pub allow_private: bool,
-    /// The index, or what its name begins with; or the data stream.
-    pub index: String,
-    /// How often there is a new index.
-    pub rotation: Rotation,
-    /// What the id of a document is.
-    pub document_id: DocumentId,
-    /// `index` is a data stream.
-    pub data_stream: bool,
-    /// A jq program that gives the routing; it has been compiled once.
-    pub routing: Option<String>,
-    /// Requests are compressed.
-    pub gzip: bool,
-    /// Bytes of records that make one batch.
-    pub buffer_bytes: u64,
-    /// The age of the oldest record that makes a batch; zero for no waiting.
-    pub buffer_interval: Duration,
-    /// How long one batch may be refused.
-    pub retry: RetryFor,
-    /// Where records lie that were refused for good; there unless it is tried for ever.
-    pub refused: Option<Refused>,
-    /// Where records are kept as they were read; `None` for nowhere.
-    pub backup: Option<Backup>,
-    /// A jq program that says which records this destination gets; `None` for all. It has been compiled once.
-    pub when: Option<String>,
-}
-
-/// As whom requests to OpenSearch are made.
-#[derive(Debug, Clone, PartialEq)]
-pub enum OpenSearchAuth {
-    /// As nobody.
-    None,
-    /// By user and password.
-    Basic {
-        /// The user.
-        user: String,
-        /// Where the password is.
-        password: SecretRef,
-    },
-    /// As an identity of AWS.
-    SigV4 {
-        /// A collection of OpenSearch Serverless (`aoss`), not a domain (`es`).
-        serverless: bool,
-        /// The region; `None` for `aws.region`.
-        region: Option<String>,
-    },
-}
-
-/// What the id of a document is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DocumentId {
-    /// A function of the record's place in its stream.
-    Generated,
-    /// The server's.
-    None,
-    /// What a jq program gives.
-    Expression {
-        /// The program; it has been compiled once.
-        program: String,
-        /// The first document of an id stays; otherwise the last one.
-        create: bool,
-    },
-}
-
-/// How long a batch may be refused by a server that answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RetryFor {
-    /// Half of the time that the stream keeps records.
-    #[default]
-    UntilRetention,
-    /// So long.
-    Time(Duration),
-    /// Without end.
-    Forever,
-}
-
-/// Where records lie that were refused for good.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Refused {
-    /// The bucket.
-    pub bucket: String,
-    /// The beginning of the keys.
-    pub error_prefix: Template,
-    /// The KMS key; `None` for what the bucket says.
-    pub kms_key: Option<String>,
-    /// The account that must own the bucket.
-    pub bucket_owner: Option<String>,
 }
 
 /// How records are parted.

@@ -443,7 +443,11 @@ mod tests {
             };
             let after = Fault::NoSuchUploadAfterComplete;
             assert_eq!(both([before, after]), both([after, before]), "in either order");
-            assert_ne!(both([before, after]), (false, Some(Instead::NoSuchUpload)), "no upload is said to be gone that lives");
+            assert_ne!(
+                both([before, after]),
+                (false, Some(Instead::NoSuchUpload)),
+                "no upload is said to be gone that lives"
+            );
         }
     }
 

@@ -27,8 +27,8 @@ const BIG_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// After a shortage of throughput, calls within the next second are refused (API reference).
 const THROTTLE_FIRST: Duration = Duration::from_secs(1);
 const THROTTLE_LONGEST: Duration = Duration::from_secs(10);
-/// After any other failure. A shard is to be read on within two failover times once the service is back, and the
-/// shortest that anybody sets is 2 s.
+/// After any other failure. A shard is to be read on within two failover times once the service is back, and a
+/// fleet that is told to notice soon has one of 2 s.
 const FAILURE_FIRST: Duration = Duration::from_millis(200);
 const FAILURE_LONGEST: Duration = Duration::from_secs(4);
 /// GetShardIterator has 5 calls a second of its own.

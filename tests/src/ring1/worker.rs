@@ -43,6 +43,12 @@ impl Common {
     pub fn at(&self) -> At {
         At { pipeline: "sim".into(), destination: self.destination.to_string() }
     }
+
+    fn scripted(&self) -> ScriptedDestination {
+        let (slow, failing, refusing) = self.staging;
+        let (wire, limits, two, idempotent) = (self.wire.clone(), self.limits, self.two, self.idempotent);
+        ScriptedDestination { wire, limits, slow, failing, refusing, two, idempotent }
+    }
 }
 
 /// What the world makes a worker do.
@@ -68,20 +74,11 @@ impl Process {
         let random: Arc<dyn Random> = Arc::new(SimRandom::new(dice.roll()));
         let holdings = Arc::new(Holdings::default());
         let budget = Budget::new(common.memory_bytes);
-        let (slow, failing, refusing) = common.staging;
-        let (wire, limits, two, idempotent) = (common.wire.clone(), common.limits, common.two, common.idempotent);
+        let wire = common.wire.clone();
         let delivery = Delivery {
             worker: worker.clone(),
             id: common.destination.clone(),
-            destination: Arc::new(ScriptedDestination {
-                wire: wire.clone(),
-                limits,
-                slow,
-                failing,
-                refusing,
-                two,
-                idempotent,
-            }),
+            destination: Arc::new(common.scripted()),
             log: Arc::new(ScriptedLog { wire: wire.clone(), worker: worker.clone() }),
             holdings: holdings.clone(),
             budget: budget.clone(),
