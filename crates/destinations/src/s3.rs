@@ -34,7 +34,6 @@ use standpipe_flow::offload::Offload;
 use standpipe_flow::{
     Batch, BatchLimits, CommitId, DeliveryError, Destination, Millis, Mode, Output, Published, Random, Receipt, Staged,
 };
-use tokio::sync::Semaphore;
 
 use crate::object_key::KeyPrefix;
 use checksum::Sum;
@@ -131,8 +130,6 @@ pub struct S3 {
     crc32: AtomicBool,
     /// Set when the server has refused a completion that named no sums of parts.
     part_sums: AtomicBool,
-    /// Columns that encoders may have, over all batches.
-    columns: Semaphore,
     offload: Arc<dyn Offload>,
     random: Arc<dyn Random>,
 }
@@ -182,7 +179,6 @@ impl S3 {
             unsigned: requests::unsigned_payload(config),
             crc32: AtomicBool::new(false),
             part_sums: AtomicBool::new(false),
-            columns: Semaphore::new(stage::COLUMNS_MAX as usize),
             settings,
             offload,
             random,

@@ -38,9 +38,6 @@ const UNITS_MAX: u32 = 256;
 const UNIT_BYTES: u64 = 64 << 10;
 /// Encoders of one batch at once: each holds a buffer or a row group, whatever the object.
 const ENCODERS_MAX: usize = 4;
-/// Columns of the encoders of a destination at once: one with more is alone. The buffers of a column, empty or not, are
-/// about 32 KiB, so that these are 128 MiB, or those of one object.
-pub(super) const COLUMNS_MAX: u32 = 4096;
 /// Tries of one object of a batch that has several.
 const TRIES: u32 = 4;
 /// Partitions of one batch, or `partitions.max_active` if that is more. A read has no more plain records; of an aggregate
@@ -201,8 +198,6 @@ async fn object(
     // Encoded and uploaded at the same time, in this one task.
     let encoding = async {
         let _encoder = room.encoders.acquire().await.map_err(|_| again("no room to encode an object"))?;
-        let columns = format.width().clamp(1, COLUMNS_MAX as usize) as u32;
-        let _columns = s3.columns.acquire_many(columns).await.map_err(|_| again("no room to encode an object"))?;
         encode(s3, batch, &planned.object, (format.encoder(compression), sender)).await
     };
     let packer = room.packer.as_ref().filter(|_| planned.small);
