@@ -7,7 +7,7 @@ use std::fmt;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use crate::limits;
-use crate::source::{At, Excerpt, Sources};
+use crate::source::{At, Excerpt, Sources, masked};
 
 /// Everything that is wrong with a configuration, in the order of the files; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl Finding {
             line,
             column,
             path: self.path,
-            message: self.message,
+            message: masked(&self.message),
             hint: self.hint,
             not_built: self.not_built,
             warning: self.warning,

@@ -41,6 +41,39 @@ pub(crate) struct Excerpt {
     pub(crate) span: Range<usize>,
 }
 
+/// Keys whose value is a secret when it stands there as text.
+const SECRET_KEYS: [&str; 5] = ["password", "token", "access_key", "private_key", "secret_key"];
+
+/// The line with stars, byte for byte, where a secret is written out: a finding is shown on terminals and in the logs of
+/// builds.
+pub(crate) fn masked(line: &str) -> String {
+    let mut hidden: Vec<Range<usize>> = Vec::new();
+    for key in SECRET_KEYS {
+        for (at, _) in line.match_indices(key) {
+            let rest = &line[at + key.len()..];
+            let Some(value) = rest.trim_start_matches(['"', '\'', ' ']).strip_prefix(':') else { continue };
+            let value = value.trim_start();
+            let begin = line.len() - value.len();
+            let end = value.find([',', '}']).or_else(|| value.find(" #")).unwrap_or(value.len());
+            if !value.starts_with(['{', '$']) {
+                hidden.push(begin..begin + value[..end].trim_end().len());
+            }
+        }
+    }
+    for (at, _) in line.match_indices("://") {
+        let host = &line[at + 3..];
+        let authority = &host[..host.find(['/', ' ', '"', ',']).unwrap_or(host.len())];
+        if let Some(end) = authority.rfind('@') {
+            hidden.push(at + 3..at + 3 + end);
+        }
+    }
+    let star = |(at, c): (usize, char)| {
+        let hide = hidden.iter().any(|range| range.contains(&at));
+        if hide { "*".repeat(c.len_utf8()) } else { c.to_string() }
+    };
+    line.char_indices().map(star).collect()
+}
+
 impl Sources {
     /// Adds a file and gives its number. A byte order mark is left out, so that places agree with the parser's.
     pub(crate) fn add(&mut self, name: &str, text: &str) -> usize {
@@ -86,7 +119,7 @@ impl Sources {
             file: self.files.get(at.file).map(|f| f.name.clone()).unwrap_or_default(),
             line: text[..begin].matches('\n').count() + 1,
             column: text[begin..at.start].chars().count() + 1,
-            text: line_text.to_owned(),
+            text: masked(line_text),
             span: (at.start - begin).min(line_text.len())..(stop - begin).min(line_text.len()),
         }
     }
@@ -115,6 +148,25 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_is_written_out_is_not_shown() {
+        let shown = [
+            (
+                "  auth: { basic: { user: me, password: hunter2 } }",
+                "  auth: { basic: { user: me, password: ******* } }",
+            ),
+            ("  password: \"hünter\"  # mine", "  password: *********  # mine"),
+            ("  password: { env: PASSWORD }", "  password: { env: PASSWORD }"),
+            ("  password: ${PASSWORD}", "  password: ${PASSWORD}"),
+            ("  endpoint: http://user:pw@host:9200/x", "  endpoint: http://*******@host:9200/x"),
+            ("  prefix: a@b", "  prefix: a@b"),
+        ];
+        for (line, expected) in shown {
+            assert_eq!(masked(line), expected);
+            assert_eq!(masked(line).len(), line.len(), "spans stay");
+        }
+    }
 
     #[test]
     fn a_place_is_counted_in_lines_and_characters() {

@@ -169,7 +169,7 @@ metrics! {
     publish_blocked: At => Gauge, "publish_blocked";
     /// Leases given up for a human to look at
     commit_quarantined: At => Gauge, "commit_quarantined";
-    /// Records of commits that a destination refused for too long; they wait to be delivered by hand
+    /// Records of commits that a destination refused for too long; of Redshift, they wait for `standpipe redrive`
     given_up_records: At => Counter, "given_up_records";
     /// Commits of which part was visible when the rest was lost
     incidents: At => Counter, "incidents";

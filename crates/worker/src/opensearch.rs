@@ -14,9 +14,10 @@ use standpipe_destinations::opensearch::{
     Auth, DocumentId, Expressions, OpenSearch, OpenSearchSettings, Password, RetryFor, Rotation, Seams,
 };
 use standpipe_destinations::{LostObject, Publish, S3, S3Settings};
-use standpipe_flow::BatchLimits;
 use standpipe_flow::hash::hash64;
+use standpipe_flow::{BatchLimits, DestinationId};
 use standpipe_signed::Signer;
+use standpipe_source::StreamIdentity;
 use standpipe_transform::Texts;
 
 use crate::assemble::{Assembled, LANE_SHARDS_MAX, backup};
@@ -118,6 +119,15 @@ fn auth(config: &Config, file: &config::OpenSearch, platform: &Platform) -> Resu
             Auth::SigV4(Signer::new(&platform.sdk, name, &region.ok_or_else(unknown)?, platform.clock.clone()))
         }
     })
+}
+
+/// What ids of documents are made of beside the record's place: the stream, whose leases and which destination it is, and
+/// what makes its documents. Two destinations that share an index have ids of their own; so has what a record becomes
+/// after its transforms were changed: a document may then be there twice, and none is taken for another that is there.
+pub(crate) fn known_by(pipeline: &config::Pipeline, id: &DestinationId, stream: &StreamIdentity) -> String {
+    let when = pipeline.destinations.iter().find(|one| one.id() == id).and_then(config::Destination::when);
+    let made_by = hash64(&[format!("{:?} {when:?}", pipeline.transforms).as_bytes()]);
+    format!("{} {} {} {id} {made_by:016x}", stream.arn, stream.created.0, pipeline.lease.table)
 }
 
 /// The programs of id and routing, in this order.

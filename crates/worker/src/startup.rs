@@ -83,8 +83,8 @@ pub(crate) async fn start(
     let stream = identity(&parts).await?;
     info!(pipeline = pipeline.name, stream = stream.arn, shards = stream.open_shards, "the stream is there");
     parts.transform = transforms::of_pipeline(config, pipeline, &stream.arn, platform)?;
-    for opensearch in parts.destinations.iter().filter_map(|one| one.opensearch.as_ref()) {
-        let known_by = format!("{} {}", stream.arn, stream.created.0);
+    for (one, opensearch) in parts.destinations.iter().filter_map(|one| Some((one, one.opensearch.as_ref()?))) {
+        let known_by = crate::opensearch::known_by(pipeline, &one.id, &stream);
         opensearch.reads_from(From { stream: known_by.into(), retention: stream.retention });
     }
     let begin = platform.clock.wall();

@@ -167,7 +167,10 @@ fn judged(told: &Told) -> Item {
         (200..=299, _) if told.error.is_none() => Item::Accepted,
         // Since 7.0 a full disk says 429; before, and when somebody has set the block, 403.
         (401 | 403, _) => Item::Denied(said()),
-        (409, _) => Item::Exists(said()),
+        (409, "version_conflict_engine_exception") => Item::Exists(said()),
+        (409, _) => Item::Again(said()),
+        // The cluster's trouble, not the document's: no more shards for a new index, an index that is closed.
+        (400, "validation_exception" | "index_closed_exception") => Item::Again(said()),
         // An index that is not there and is not made by itself: somebody may make it.
         (404, "index_not_found_exception") => Item::Again(said()),
         (408 | 429 | 500..=599, _) => Item::Again(said()),

@@ -76,7 +76,7 @@ impl fmt::Debug for Nodes {
 /// A request that has no answer of its own.
 #[derive(Debug)]
 pub(super) enum Unanswered {
-    /// The answer is larger than any that is read: the documents are too many.
+    /// The answer says yes and is larger than any that is read: the documents are too many.
     TooLarge,
     /// The connection broke while the request was sent, or before its answer came.
     Broken(String),
@@ -147,7 +147,11 @@ impl Nodes {
                 Err(HttpError::Broken(cause)) => {
                     return Err(Unanswered::Broken(format!("the connection broke: {cause}")));
                 }
-                Err(HttpError::TooLarge { .. }) => return Err(Unanswered::TooLarge),
+                Err(HttpError::TooLarge { status: 200..=299, .. }) => return Err(Unanswered::TooLarge),
+                // A page of somebody in between: it says nothing of the documents.
+                Err(HttpError::TooLarge { status, .. }) => {
+                    return Err(retry(format!("answered {status} with a body that is too large to read")).into());
+                }
             }
         }
         Err(last.into())

@@ -17,6 +17,8 @@ use super::answer::Said;
 const BATCHES_MAX: usize = 256;
 /// Records of all of them together that are not known to be accepted.
 const RECORDS_MAX: usize = 8 << 20;
+/// Bytes of what was said of the records of one batch; of those beyond, the code alone is kept.
+const SAID_BYTES_MAX: usize = 4 << 20;
 
 /// The batches of a destination.
 #[derive(Debug, Default)]
@@ -59,6 +61,10 @@ pub(super) struct Progress {
     since: Option<Duration>,
     /// Bytes of requests that were answered document by document.
     sent_bytes: u64,
+    /// Bytes of what is kept of what was said.
+    said_bytes: usize,
+    /// What stands in the place of what is not kept.
+    unkept: Arc<str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +89,8 @@ impl Progress {
     fn new(records: usize) -> Self {
         let states = vec![State::Pending; records];
         let (refusals, spent) = (BTreeMap::new(), Duration::ZERO);
-        Self { states, pending: records, refusals, spent, since: None, sent_bytes: 0 }
+        let unkept = Arc::from("refused, as others of its batch: of so many not all reasons are kept");
+        Self { states, pending: records, refusals, spent, since: None, sent_bytes: 0, said_bytes: 0, unkept }
     }
 
     fn weight(&self) -> usize {
@@ -184,6 +191,10 @@ impl Progress {
     fn note(&mut self, record: u32, said: Said, id: Option<&str>) {
         let attempts = self.refusals.get(&record).map_or(0, |refusal| refusal.attempts) + 1;
         let id = id.map(Into::into);
+        let before = self.refusals.get(&record).map_or(0, |refusal| refusal.said.message.len());
+        let bytes = self.said_bytes.saturating_sub(before) + said.message.len();
+        let said = if bytes > SAID_BYTES_MAX { Said { message: self.unkept.clone(), ..said } } else { said };
+        self.said_bytes = bytes.min(SAID_BYTES_MAX);
         self.refusals.insert(record, Refusal { said, attempts, rejected: false, id });
     }
 

@@ -218,9 +218,15 @@ async fn request(
     let answered = to.nodes.send(&path, sent, answer_bytes, to.offload.as_ref()).await;
     let answer = match answered {
         Ok(answer) => answer,
+        // Nothing is known of the documents, so that none is refused for it.
+        Err(Unanswered::TooLarge) if documents == 1 => {
+            let cause = "an answer about one document is too large to read".to_owned();
+            return Done::Trouble(DeliveryError::Retry { after: None, cause });
+        }
         Err(Unanswered::TooLarge) => return too_large(to, built, plan, progress),
         Err(Unanswered::Broken(cause)) => {
-            if to.broken.fetch_add(1, Ordering::Relaxed) + 1 >= BROKEN_MAX && documents > 1 {
+            let large = built.raw_bytes > REQUEST_BYTES_MIN;
+            if large && to.broken.fetch_add(1, Ordering::Relaxed) + 1 >= BROKEN_MAX && documents > 1 {
                 to.broken.store(0, Ordering::Relaxed);
                 smaller(to, built.raw_bytes);
             }
@@ -300,7 +306,8 @@ fn too_large(to: &OpenSearch, built: Built, plan: &Plan, progress: &Mutex<Progre
     }
 }
 
-/// Remembers that a request of so many bytes is too large.
+/// Remembers that a request of so many bytes is too large. Below the smallest size it is parted by number alone, for this
+/// batch.
 fn smaller(to: &OpenSearch, bytes: usize) {
-    to.request_bytes.fetch_min((bytes / 2).max(REQUEST_BYTES_MIN.min(bytes.saturating_sub(1))), Ordering::Relaxed);
+    to.request_bytes.fetch_min((bytes / 2).max(REQUEST_BYTES_MIN), Ordering::Relaxed);
 }

@@ -23,10 +23,13 @@ const GIVEN_UP: &str = "errors/manifests/";
 const REDRIVE_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 
 /// What loading a manifest later found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Redriven {
     /// Its objects are loaded now.
-    Loaded,
+    Loaded {
+        /// Where the rows are named that COPY left out (`MAXERROR`), if it left any out: `s3://BUCKET/KEY`.
+        left_out: Option<String>,
+    },
     /// They had been loaded before.
     Already,
     /// The commit was taken back, and its records delivered under another id.
@@ -58,7 +61,7 @@ pub(super) async fn receipt(redshift: &Redshift, receipt: &Receipt) -> Result<Pu
         rows: Vec::new(),
     };
     let last = redshift.failures().get(&receipt.cid).cloned().unwrap_or_else(unknown);
-    let key = manifest::key(&redshift.settings.prefix, GIVEN_UP, receipt);
+    let key = manifest::key(&redshift.settings.prefix, GIVEN_UP, manifest::named(receipt));
     let stream = redshift.settings.stream.as_str();
     let failed = (last.failure, last.message.as_str(), last.rows.as_slice());
     let body = Bytes::from(manifest::given_up(receipt, (&objects, stream), &redshift.settings.copy, failed));
@@ -75,27 +78,37 @@ impl Redshift {
         format!("{}{GIVEN_UP}", self.settings.prefix)
     }
 
+    /// Why this destination does not load such a manifest, whatever Redshift would say; `now` is S3's own time.
+    pub fn refuses(&self, manifest: &ErrorManifest, now: Millis) -> Option<String> {
+        let table = self.settings.copy.shown();
+        if manifest.table != table {
+            return Some(format!("it is of table {}, not {table}", manifest.table));
+        }
+        let old = now.since(manifest.created_at) > REDRIVE_MAX;
+        old.then(|| "it is older than 60 days: whether it was loaded is not known for certain".to_owned())
+    }
+
     /// Loads a manifest that was given up: the same guarded batch under the same commit id, so that it is loaded once
     /// however often this is asked. `url` is where the manifest is (`s3://BUCKET/KEY`), `now` S3's own time.
     ///
     /// # Errors
     /// Halt: it is older than 60 days, or of another table. Reject: Redshift refuses the load. Retry: ask again.
     pub async fn redrive(&self, manifest: &ErrorManifest, url: &str, now: Millis) -> Result<Redriven, DeliveryError> {
-        let halt = |cause: String| Err(DeliveryError::Halt { cause });
-        if now.since(manifest.created_at) > REDRIVE_MAX {
-            return halt(
-                "the manifest is older than 60 days: whether it was loaded is not known for certain".to_owned(),
-            );
+        if let Some(cause) = self.refuses(manifest, now) {
+            return Err(DeliveryError::Halt { cause });
         }
         let into = &self.settings.copy;
-        if manifest.table != into.shown() {
-            return halt(format!("the manifest is of table {}, not {}", manifest.table, into.shown()));
-        }
         self.create_ledger().await?;
         let (cid, stream) = (manifest.cid, manifest.stream.as_str());
         let load = Load { cid, manifest_url: url, shards: &manifest.shards, stream, records: manifest.records };
         match self.run(cid, Task::Load, &into.load(&load)).await? {
-            Ended::Finished(_) => Ok(Redriven::Loaded),
+            Ended::Finished(query) => {
+                let mut left_out = None;
+                if into.errors_max > 0 {
+                    left_out = self.tell_refused_rows((cid, manifest.created_at), query).await?;
+                }
+                Ok(Redriven::Loaded { left_out })
+            }
             Ended::Failed(text) => match self.ledger_of(cid).await? {
                 Ledger::Loaded => Ok(Redriven::Already),
                 Ledger::Retracted => Ok(Redriven::TakenBack),

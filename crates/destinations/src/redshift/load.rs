@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use standpipe_flow::{CommitId, DeliveryError, Output, Published, Receipt};
+use standpipe_flow::{CommitId, DeliveryError, Millis, Output, Published, Receipt};
 
 use super::attempts::Task;
 use super::manifest::{self, RefusedRow};
@@ -97,7 +97,7 @@ impl Redshift {
 
     /// The same bytes every time, so that it may be written by anyone again.
     async fn put_manifest(&self, receipt: &Receipt, objects: &[Output]) -> Result<String, DeliveryError> {
-        let key = manifest::key(&self.settings.prefix, MANIFESTS, receipt);
+        let key = manifest::key(&self.settings.prefix, MANIFESTS, manifest::named(receipt));
         let body = Bytes::from(manifest::manifest(objects));
         self.s3.put_whole(Whole { key: key.clone(), body, once: false }).await?;
         Ok(key)
@@ -106,7 +106,7 @@ impl Redshift {
     /// The commit is in the table.
     pub(super) async fn loaded(&self, receipt: &Receipt, query: Option<i64>) -> Result<Published, DeliveryError> {
         if self.settings.copy.errors_max > 0 {
-            self.tell_refused_rows(receipt, query).await?;
+            self.tell_refused_rows(manifest::named(receipt), query).await?;
         }
         self.failures().remove(&receipt.cid);
         if self.random.below(PRUNE_ONE_IN) == 0 {
@@ -266,15 +266,20 @@ impl Redshift {
     }
 
     /// Rows that a load left out (MAXERROR) become an object of error lines, under a key of the commit: written once,
-    /// by whoever comes first.
-    async fn tell_refused_rows(&self, receipt: &Receipt, query: Option<i64>) -> Result<(), DeliveryError> {
-        let rows = self.refused_rows(receipt.cid, query).await?;
+    /// by whoever comes first. Its address.
+    pub(super) async fn tell_refused_rows(
+        &self,
+        (cid, created_at): (CommitId, Millis),
+        query: Option<i64>,
+    ) -> Result<Option<String>, DeliveryError> {
+        let rows = self.refused_rows(cid, query).await?;
         if rows.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let key = manifest::key(&self.settings.prefix, REFUSED_ROWS, receipt);
-        tracing::warn!(cid = %receipt.cid, key, rows = rows.len(), "COPY has left rows out");
-        let body = Bytes::from(manifest::refused_lines(receipt, &rows));
-        self.s3.put_whole(Whole { key, body, once: true }).await.map(drop)
+        let key = manifest::key(&self.settings.prefix, REFUSED_ROWS, (cid, created_at));
+        tracing::warn!(cid = %cid, key, rows = rows.len(), "COPY has left rows out");
+        let body = Bytes::from(manifest::refused_lines(cid, &rows));
+        self.s3.put_whole(Whole { key: key.clone(), body, once: true }).await?;
+        Ok(Some(format!("s3://{}/{key}", self.s3.bucket_name())))
     }
 }

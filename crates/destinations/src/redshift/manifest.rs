@@ -21,8 +21,13 @@ fn hour(at: Millis) -> String {
 }
 
 /// Where what belongs to a commit lies: by the hour in which S3 saw its first object, or in which its id was made.
-pub(super) fn key(prefix: &str, folder: &str, receipt: &Receipt) -> String {
-    format!("{prefix}{folder}{}{}.json", hour(created_at(receipt)), receipt.cid)
+pub(super) fn key(prefix: &str, folder: &str, (cid, created_at): (CommitId, Millis)) -> String {
+    format!("{prefix}{folder}{}{cid}.json", hour(created_at))
+}
+
+/// What a commit's own objects are named by.
+pub(super) fn named(receipt: &Receipt) -> (CommitId, Millis) {
+    (receipt.cid, created_at(receipt))
 }
 
 /// `entries`: every object must be there, and is as long as it was when it was staged.
@@ -88,14 +93,14 @@ impl RefusedRow {
 
 /// Error lines for rows that COPY refused of a load that took effect, one a row: the members of Firehose's error records
 /// that are known, and where the record lies.
-pub(super) fn refused_lines(receipt: &Receipt, rows: &[RefusedRow]) -> Vec<u8> {
+pub(super) fn refused_lines(cid: CommitId, rows: &[RefusedRow]) -> Vec<u8> {
     let mut lines = Vec::new();
     for row in rows {
         let line = json!({
             "attemptsMade": 1,
             "errorCode": "Redshift.DataLoadFailed",
             "errorMessage": row.message,
-            "cid": receipt.cid.to_string(),
+            "cid": cid.to_string(),
             "load": row.json(),
         });
         lines.extend_from_slice(line.to_string().as_bytes());
@@ -123,6 +128,8 @@ pub struct ErrorManifest {
     pub created_at: Millis,
     /// `s3://` addresses of the objects.
     pub objects: Vec<String>,
+    /// Why it was given up: a code, and what Redshift said.
+    pub why: String,
 }
 
 /// Writes the manifest of a load that was given up.
@@ -189,6 +196,7 @@ impl ErrorManifest {
             records: number("records")?,
             created_at: Millis(number("createdAt")?),
             objects: entries.iter().map(url).collect::<Option<_>>().ok_or("an entry has no `url`")?,
+            why: format!("{}: {}", text("errorCode")?, text("errorMessage")?),
         })
     }
 }
@@ -226,7 +234,7 @@ mod tests {
         let entry =
             |key: &str| format!(r#"{{"url":"s3://b/in/{key}","mandatory":true,"meta":{{"content_length":7}}}}"#);
         assert_eq!(written, format!(r#"{{"entries":[{},{}]}}"#, entry("a"), entry("b")));
-        let of = key("rs/", "manifests/", &committed());
+        let of = key("rs/", "manifests/", named(&committed()));
         assert_eq!(of, format!("rs/manifests/2026/09/21/14/{}.json", committed().cid));
     }
 
@@ -249,6 +257,7 @@ mod tests {
         assert_eq!((read.cid, read.records, read.created_at), (receipt.cid, 6, Millis(1_790_000_000_000)));
         assert_eq!((read.table.as_str(), read.stream.as_str(), read.shards.len()), ("public.orders", "arn:stream", 2));
         assert_eq!(read.objects, ["s3://b/in/a", "s3://b/in/b"]);
+        assert_eq!(read.why, "Redshift.TableNotFound: no table");
         let copied: Value = serde_json::from_slice(&written).expect("JSON");
         assert_eq!(copied["entries"], entries(&receipt.outputs), "COPY reads it too");
     }

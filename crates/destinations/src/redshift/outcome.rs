@@ -114,9 +114,27 @@ const TABLE: &[(&str, &str, Meaning)] = &[
     ("syntax error", "Redshift.SyntaxError", Refused),
 ];
 
+/// The text without what stands in quotes: names of the user's, and values.
+fn without_names(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut quote = None;
+    let mut before = ' ';
+    for c in text.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            // An apostrophe within a word quotes nothing.
+            None if c == '"' || (c == '\'' && !before.is_alphanumeric()) => quote = Some(c),
+            None => out.push(c),
+        }
+        before = c;
+    }
+    out
+}
+
 /// What a failure's text says.
 pub(super) fn failure(text: &str) -> Failure {
-    let text = text.to_lowercase();
+    let text = without_names(text).to_lowercase();
     let fits = |parts: &str| parts.split('|').all(|part| text.contains(part));
     let found = TABLE.iter().find(|(parts, ..)| fits(parts));
     found.map_or(Failure { code: "Redshift.LoadFailed", meaning: Refused }, |(_, code, meaning)| Failure {

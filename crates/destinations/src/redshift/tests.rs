@@ -255,7 +255,7 @@ async fn what_is_refused_for_too_long_is_given_up_and_can_be_loaded_later_once()
     let now = Millis(receipt.created_at.expect("S3's time").0 + 59 * 24 * 3600 * 1000);
     let refused = redshift.redrive(&manifest, &url, now).await.expect_err("still no table");
     assert_eq!(why(&refused), "reject");
-    assert_eq!(redshift.redrive(&manifest, &url, now).await.expect("loaded"), Redriven::Loaded);
+    assert_eq!(redshift.redrive(&manifest, &url, now).await.expect("loaded"), Redriven::Loaded { left_out: None });
     assert_eq!(redshift.redrive(&manifest, &url, now).await.expect("known"), Redriven::Already);
     assert_eq!((world.rows(), world.ledger()), (6, 2));
     let late = Millis(now.0 + 2 * 24 * 3600 * 1000);

@@ -64,7 +64,7 @@ impl Loop {
             let records: u64 = receipt.outputs.iter().filter(|o| o.kind == OutputKind::Data).map(|o| o.records).sum();
             metrics.commits.get_or_create(&at.why("gave_up")).inc();
             metrics.given_up_records.get_or_create(at).inc_by(records);
-            error!(cid = %receipt.cid, records, "given up: what was refused waits to be delivered by hand");
+            error!(cid = %receipt.cid, records, "given up: what was refused waits, for Redshift for `standpipe redrive`");
             return;
         }
         metrics.commits.get_or_create(&at.why("done")).inc();
@@ -87,7 +87,8 @@ impl Loop {
                 info!(cid = %receipt.cid, bucket, key, records, bytes, "delivered");
             }
         }
-        if many || receipt.outputs.is_empty() {
+        // What a destination took by itself is named by no output.
+        if many || receipt.outputs.iter().all(|output| output.kind != OutputKind::Data) {
             let (outputs, records, bytes) = (receipt.outputs.len(), receipt.records, receipt.bytes);
             info!(cid = %receipt.cid, outputs, records, bytes, "delivered");
         }

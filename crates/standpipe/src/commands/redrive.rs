@@ -26,8 +26,14 @@ struct Line {
     cid: Option<String>,
     table: Option<String>,
     records: Option<u64>,
+    /// Why it was given up.
+    why: Option<String>,
     /// `loaded`, `already`, `taken_back`; none where nothing was tried or it failed.
     redriven: Option<&'static str>,
+    /// Where the rows are named that COPY left out.
+    left_out: Option<String>,
+    /// Why it is left alone: of another table, too old, not understood.
+    skipped: Option<String>,
     failed: Option<String>,
 }
 
@@ -44,19 +50,23 @@ async fn redrive(args: args::Redrive) -> Result<Exit> {
     let (found, now) = redshift.given_up().await?;
     let human = args.of.report.output == Output::Human;
     if human {
-        terminal::out(&told(&redshift, &found))?;
+        terminal::out(&told(&redshift, &found, now))?;
     }
-    let go = !found.is_empty() && consent(&args.consent, "Load them?")? == Consented::Go;
+    let some = found.iter().any(|given_up| skipped(&redshift, given_up, now).is_none());
+    let go = some && consent(&args.consent, "Load them?")? == Consented::Go;
     let mut lines = Vec::new();
     for manifest in &found {
-        let line = if go { one(&redshift, manifest, now, args.keep).await } else { line(manifest) };
+        let mut line = line(&redshift, manifest, now);
+        if go && line.skipped.is_none() {
+            one(&redshift, manifest, (now, args.keep), &mut line).await;
+        }
         if human && go {
             terminal::out(&format!("{}: {}\n", line.manifest, became(&line)))?;
         }
         lines.push(line);
     }
     let failed = lines.iter().filter(|line| line.failed.is_some()).count();
-    let all = lines.len();
+    let all = lines.iter().filter(|line| line.skipped.is_none()).count();
     if !human {
         super::json(&Report { outcome: outcome(args.consent.dry_run, go), manifests: lines })?;
     }
@@ -68,61 +78,77 @@ async fn redrive(args: args::Redrive) -> Result<Exit> {
 }
 
 /// What stands there, for people.
-fn told(redshift: &Redshift, found: &[GivenUp]) -> String {
+fn told(redshift: &Redshift, found: &[GivenUp], now: Millis) -> String {
     if found.is_empty() {
         let (bucket, prefix) = (redshift.objects().bucket_name(), redshift.given_up_prefix());
         return format!("nothing was given up: no manifest under s3://{bucket}/{prefix}\n");
     }
-    let told = |given_up: &GivenUp| match &given_up.manifest {
-        Ok(ErrorManifest { cid, table, records, objects, .. }) => {
-            let objects = terminal::counted(objects.len() as u64, "object");
-            format!(
-                "{}\n  commit {cid}: {} in {objects} for {table}\n",
-                given_up.url,
-                terminal::counted(*records, "record")
-            )
+    let told = |given_up: &GivenUp| match (&given_up.manifest, skipped(redshift, given_up, now)) {
+        (Ok(ErrorManifest { cid, table, records, objects, why, .. }), None) => {
+            let (records, objects) =
+                (terminal::counted(*records, "record"), terminal::counted(objects.len() as u64, "object"));
+            format!("{}\n  commit {cid}: {records} in {objects} for {table}\n  given up: {why}\n", given_up.url)
         }
-        Err(why) => format!("{}\n  cannot be loaded: {why}\n", given_up.url),
+        (_, skipped) => format!("{}\n  left alone: {}\n", given_up.url, skipped.unwrap_or_default()),
     };
     found.iter().map(told).collect()
 }
 
-fn line(given_up: &GivenUp) -> Line {
+/// Why a manifest is none that this destination loads.
+fn skipped(redshift: &Redshift, given_up: &GivenUp, now: Millis) -> Option<String> {
+    match &given_up.manifest {
+        Ok(manifest) => redshift.refuses(manifest, now),
+        Err(why) => Some(why.clone()),
+    }
+}
+
+fn line(redshift: &Redshift, given_up: &GivenUp, now: Millis) -> Line {
     let manifest = given_up.manifest.as_ref().ok();
     Line {
         manifest: given_up.url.clone(),
         cid: manifest.map(|manifest| manifest.cid.to_string()),
         table: manifest.map(|manifest| manifest.table.clone()),
         records: manifest.map(|manifest| manifest.records),
+        why: manifest.map(|manifest| manifest.why.clone()),
         redriven: None,
-        failed: given_up.manifest.as_ref().err().cloned(),
+        left_out: None,
+        skipped: skipped(redshift, given_up, now),
+        failed: None,
     }
 }
 
 /// Loads one; once its records are in the table, or come by another way, its manifest is deleted.
-async fn one(redshift: &Redshift, given_up: &GivenUp, now: Millis, keep: bool) -> Line {
-    let mut line = line(given_up);
-    let Ok(manifest) = &given_up.manifest else { return line };
+async fn one(redshift: &Redshift, given_up: &GivenUp, (now, keep): (Millis, bool), line: &mut Line) {
+    let Ok(manifest) = &given_up.manifest else { return };
     let redriven = match redshift.redrive(manifest, &given_up.url, now).await {
-        Ok(redriven) if keep => Ok(redriven),
+        // Taken back: its records were delivered under another id, which nobody here has seen. Its manifest stays.
+        Ok(redriven) if keep || redriven == Redriven::TakenBack => Ok(redriven),
         Ok(redriven) => redshift.forget(given_up).await.map(|()| redriven),
         Err(error) => Err(error),
     };
     match redriven {
-        Ok(Redriven::Loaded) => line.redriven = Some("loaded"),
+        Ok(Redriven::Loaded { left_out }) => (line.redriven, line.left_out) = (Some("loaded"), left_out),
         Ok(Redriven::Already) => line.redriven = Some("already"),
         Ok(Redriven::TakenBack) => line.redriven = Some("taken_back"),
         Err(error) => line.failed = Some(error.to_string()),
     }
-    line
 }
 
 fn became(line: &Line) -> String {
-    match (line.redriven, &line.failed) {
-        (_, Some(why)) => format!("not loaded: {why}"),
-        (Some("loaded"), _) => format!("loaded, {}", terminal::counted(line.records.unwrap_or(0), "record")),
-        (Some("already"), _) => "was loaded before: the ledger has it".to_owned(),
-        (Some(_), _) => "was taken back: its records were delivered under another id".to_owned(),
-        (None, None) => "nothing was tried".to_owned(),
+    match (line.redriven, &line.failed, &line.skipped) {
+        (_, _, Some(why)) => format!("left alone: {why}"),
+        (_, Some(why), _) => format!("not loaded: {why}"),
+        (Some("loaded"), ..) => {
+            let records = terminal::counted(line.records.unwrap_or(0), "record");
+            match &line.left_out {
+                None => format!("loaded, {records}"),
+                Some(place) => format!("loaded, {records} but for rows that COPY left out: {place}"),
+            }
+        }
+        (Some("already"), ..) => "was loaded before: the ledger has it".to_owned(),
+        (Some(_), ..) => {
+            "was taken back: its records come under another id; look before you delete the manifest".to_owned()
+        }
+        (None, None, None) => "nothing was tried".to_owned(),
     }
 }

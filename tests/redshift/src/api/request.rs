@@ -149,8 +149,9 @@ impl Execute {
         if self.db_user.is_some() && self.workgroup_name.is_some() {
             return refuse("DbUser can't be specified with WorkgroupName");
         }
-        if self.secret_arn.as_ref().is_some_and(|arn| !arn.starts_with("arn:")) {
-            return refuse("SecretArn must be an ARN");
+        // A name is as good as an ARN (API reference).
+        if self.secret_arn.as_ref().is_some_and(String::is_empty) {
+            return refuse("SecretArn must not be empty");
         }
         Ok(())
     }
