@@ -27,10 +27,10 @@ const BIG_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// After a shortage of throughput, calls within the next second are refused (API reference).
 const THROTTLE_FIRST: Duration = Duration::from_secs(1);
 const THROTTLE_LONGEST: Duration = Duration::from_secs(10);
-/// After any other failure. A shard is to be read on within two failover times once the service is back, and a
-/// fleet that is told to notice soon has one of 2 s.
+/// After any other failure. No longer than a failover time as it is by default: a shard is to be read on within two of
+/// them once the service is back.
 const FAILURE_FIRST: Duration = Duration::from_millis(200);
-const FAILURE_LONGEST: Duration = Duration::from_secs(4);
+const FAILURE_LONGEST: Duration = Duration::from_secs(10);
 /// GetShardIterator has 5 calls a second of its own.
 const ITERATOR_SPACING: Duration = Duration::from_millis(222);
 
