@@ -112,7 +112,8 @@ impl Index {
                 *self.repeats.lock().expect("a number") += 1;
                 409
             };
-            let error = json!({ "type": "an_exception", "reason": "as the test wants" });
+            let kind = if status == 409 { "version_conflict_engine_exception" } else { "an_exception" };
+            let error = json!({ "type": kind, "reason": "as the test wants" });
             let item =
                 if status == 201 { json!({ "status": 201 }) } else { json!({ "status": status, "error": error }) };
             items.push(json!({ "create": item }));
