@@ -108,6 +108,7 @@ impl Context {
         let delivered = self.destination.mode() == Mode::Idempotent;
         loop {
             let staged = tokio::select! {
+                biased;
                 staged = self.stage_once(cid, &batch) => staged,
                 () = self.out_of_time(&ranges), if delivered => return Event::Unstaged { cid },
             };

@@ -235,8 +235,13 @@ impl Store {
         let within = shard.records.iter().filter(|made| (from..=to).contains(&&made.record.position()));
         let missing = within.filter(|made| made.record.position() != *from);
         let missing = missing.filter(|made| !self.taken_in.contains(&id(&made.record.data))).count();
-        if was.pending.is_some() || to < from || missing > 0 {
-            return self.fail(format!("I1, I2, I8: {lease} goes from {was:?} to {to} without a commit"));
+        if was.pending.is_some() || to < from {
+            return self.fail(format!("I2, I8: {lease} goes from {from} to {to}"));
+        }
+        if missing > 0 {
+            let idempotent = !self.taken_in.is_empty();
+            let broken = if idempotent { "I1" } else { "I2, I8" };
+            return self.fail(format!("{broken}: {lease} goes from {from} to {to} past {missing} records"));
         }
         self.advanced.push((lease.clone(), from.clone(), to.clone()));
         self.count("advances without a commit");
