@@ -176,7 +176,8 @@ def a_ledger_that_is_locked_first_lets_one_in():
     assert one("SELECT count(*) FROM g") == "1"
     # Read first, then locked: the snapshot is older than the lock, and the second does not see the first.
     lock, guard, *load = guarded("snapshot", "INSERT INTO g VALUES (2)", "SELECT pg_sleep(1)")
-    ids = [submit(guard, lock, *load), submit(guard, lock, *load)]
+    # Both have read before either locks: a guard that waited for a lock would see what came before it.
+    ids = [submit(guard, "SELECT pg_sleep(1)", lock, *load) for _ in range(2)]
     assert [ended(id)["Status"] for id in ids] == ["FINISHED"] * 2
     assert one("SELECT count(*) FROM g WHERE n = 2") == "2", "which is why the ledger is locked first"
     finished(run("DELETE FROM ledger WHERE loaded_at < DATEADD(day, -90, SYSDATE)"))
