@@ -173,15 +173,18 @@ def a_ledger_that_is_locked_first_lets_one_in():
     finished(run("CREATE TABLE g (n INT)"))
     told = [ended(id) for id in [submit(*guarded("same", "INSERT INTO g VALUES (1)")) for _ in range(8)]]
     assert sorted(one["Status"] for one in told) == ["FAILED"] * 7 + ["FINISHED"], told
-    assert one("SELECT count(*) FROM g") == "1"
+    found = one("SELECT count(*) FROM g")
+    assert found == "1", found
     # Read first, then locked: the snapshot is older than the lock, and the second does not see the first.
     lock, guard, *load = guarded("snapshot", "INSERT INTO g VALUES (2)", "SELECT pg_sleep(1)")
     # Both have read before either locks: a guard that waited for a lock would see what came before it.
     ids = [submit(guard, "SELECT pg_sleep(1)", lock, *load) for _ in range(2)]
-    assert [ended(id)["Status"] for id in ids] == ["FINISHED"] * 2
+    told = [ended(id) for id in ids]
+    assert [one["Status"] for one in told] == ["FINISHED"] * 2, told
     assert one("SELECT count(*) FROM g WHERE n = 2") == "2", "which is why the ledger is locked first"
     finished(run("DELETE FROM ledger WHERE loaded_at < DATEADD(day, -90, SYSDATE)"))
-    assert one("SELECT count(*) FROM ledger") == "3"
+    found = one("SELECT count(*) FROM ledger")
+    assert found == "3", found
 
 
 @test
