@@ -177,8 +177,9 @@ def a_ledger_that_is_locked_first_lets_one_in():
     assert found == "1", found
     # Read first, then locked: the snapshot is older than the lock, and the second does not see the first.
     lock, guard, *load = guarded("snapshot", "INSERT INTO g VALUES (2)", "SELECT pg_sleep(1)")
-    # Both have read before either locks: a guard that waited for a lock would see what came before it.
-    ids = [submit(guard, "SELECT pg_sleep(1)", lock, *load) for _ in range(2)]
+    first = submit(guard, lock, *load)
+    time.sleep(0.4)  # it holds the lock for a second: the other's guard waits, with a snapshot from before
+    ids = [first, submit(guard, lock, *load)]
     told = [ended(id) for id in ids]
     assert [one["Status"] for one in told] == ["FINISHED"] * 2, told
     assert one("SELECT count(*) FROM g WHERE n = 2") == "2", "which is why the ledger is locked first"
