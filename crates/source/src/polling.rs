@@ -57,11 +57,18 @@ pub struct PollingSettings {
     /// Bytes that an answer's records may hold, as far as their count decides it. More than 2 MiB gains nothing: a shard
     /// gives no more in a second.
     pub answer_bytes_max: usize,
+    /// The longest pause between calls while the service fails: a shard is to be read again within two failover times once
+    /// it is back, so no longer than one.
+    pub failure_longest: Duration,
 }
 
 impl Default for PollingSettings {
     fn default() -> Self {
-        Self { poll: Duration::from_secs(1), answer_bytes_max: 2 * 1024 * 1024 }
+        Self {
+            poll: Duration::from_secs(1),
+            answer_bytes_max: 2 * 1024 * 1024,
+            failure_longest: Duration::from_secs(10),
+        }
     }
 }
 
@@ -156,7 +163,7 @@ impl Polling {
             chunks: Chunks::new(&from),
             from,
             iterator: None,
-            pace: Pace::new(settings.poll),
+            pace: Pace::new(settings.poll, settings.failure_longest),
             size: AnswerSize::new(settings.answer_bytes_max),
             bad_ends: 0,
             expired_in_a_row: 0,

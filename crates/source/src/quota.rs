@@ -27,10 +27,8 @@ const BIG_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// After a shortage of throughput, calls within the next second are refused (API reference).
 const THROTTLE_FIRST: Duration = Duration::from_secs(1);
 const THROTTLE_LONGEST: Duration = Duration::from_secs(10);
-/// After any other failure. No longer than a failover time as it is by default: a shard is to be read on within two of
-/// them once the service is back.
+/// After any other failure: doubled from here up to [`Pace::new`]'s `failure_longest`.
 const FAILURE_FIRST: Duration = Duration::from_millis(200);
-const FAILURE_LONGEST: Duration = Duration::from_secs(10);
 /// GetShardIterator has 5 calls a second of its own.
 const ITERATOR_SPACING: Duration = Duration::from_millis(222);
 
@@ -60,8 +58,9 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// A shard that has not been read yet; `poll` is the interval between calls at the tip.
-    pub(crate) fn new(poll: Duration) -> Self {
+    /// A shard that has not been read yet; `poll` is the interval between calls at the tip, `failure_longest` the pause
+    /// after many failures.
+    pub(crate) fn new(poll: Duration, failure_longest: Duration) -> Self {
         Self {
             poll,
             calls_per_second: CALLS_PER_SECOND,
@@ -72,7 +71,7 @@ impl Pace {
             bytes: BYTES_PER_SECOND,
             bytes_at: Duration::ZERO,
             throttles: Backoff::new(THROTTLE_FIRST, THROTTLE_LONGEST),
-            failures: Backoff::new(FAILURE_FIRST, FAILURE_LONGEST),
+            failures: Backoff::new(FAILURE_FIRST, failure_longest),
             free_retry: true,
         }
     }
@@ -158,6 +157,7 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
     const SEC: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(10);
 
     fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -182,14 +182,14 @@ mod tests {
     #[test]
     fn a_reader_that_is_behind_makes_its_calls_however_slow_the_answers_are() {
         for latency in [1, 50, 200] {
-            let calls = run(&mut Pace::new(SEC), 10 * SEC, millis(latency), 1000, false);
+            let calls = run(&mut Pace::new(SEC, LONGEST), 10 * SEC, millis(latency), 1000, false);
             assert!((44..=46).contains(&calls.len()), "{} calls with {latency} ms answers", calls.len());
         }
     }
 
     #[test]
     fn never_more_than_five_calls_in_a_second() {
-        let calls = run(&mut Pace::new(Duration::ZERO), 20 * SEC, Duration::ZERO, 0, true);
+        let calls = run(&mut Pace::new(Duration::ZERO, LONGEST), 20 * SEC, Duration::ZERO, 0, true);
         for six in calls.windows(6) {
             assert!(six[5] - six[0] > SEC, "six calls within {:?}", six[5] - six[0]);
         }
@@ -197,23 +197,23 @@ mod tests {
 
     #[test]
     fn at_the_tip_the_poll_interval_counts_from_call_to_call() {
-        let calls = run(&mut Pace::new(SEC), 10 * SEC, millis(300), 100, true);
+        let calls = run(&mut Pace::new(SEC, LONGEST), 10 * SEC, millis(300), 100, true);
         assert_eq!(calls, (0..10).map(|at| at * SEC).collect::<Vec<_>>());
     }
 
     #[test]
     fn two_mebibytes_a_second_over_time() {
-        let calls = run(&mut Pace::new(SEC), 60 * SEC, millis(20), MIB, false);
+        let calls = run(&mut Pace::new(SEC, LONGEST), 60 * SEC, millis(20), MIB, false);
         assert!((118..=123).contains(&calls.len()), "{} MiB in 60 s", calls.len());
     }
 
     #[test]
     fn a_big_answer_costs_its_whole_time() {
-        let mut pace = Pace::new(SEC);
+        let mut pace = Pace::new(SEC, LONGEST);
         pace.called(10 * SEC);
         pace.answered(10 * SEC, 10 * MIB, false);
         assert_eq!(pace.next_call(), 15 * SEC);
-        let mut pace = Pace::new(SEC);
+        let mut pace = Pace::new(SEC, LONGEST);
         pace.called(10 * SEC);
         pace.answered(10 * SEC, 3 * MIB / 2, false);
         assert!(pace.next_call() < 11 * SEC, "a second's worth was in the bucket");
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_throttle_waits_and_halves_the_rate_and_answers_bring_it_back() {
-        let (mut pace, random) = (Pace::new(SEC), Seeded::new(1));
+        let (mut pace, random) = (Pace::new(SEC, LONGEST), Seeded::new(1));
         pace.called(SEC);
         pace.throttled(SEC, &random);
         assert!((millis(1500)..=2 * SEC).contains(&pace.next_call()), "{:?}", pace.next_call());
@@ -255,7 +255,8 @@ mod tests {
     fn readers_of_one_shard_come_to_share_its_calls() {
         for readers in [2, 3] {
             let random = Seeded::new(7);
-            let (mut calls, mut paces) = (Calls::default(), (0..readers).map(|_| Pace::new(SEC)).collect::<Vec<_>>());
+            let (mut calls, mut paces) =
+                (Calls::default(), (0..readers).map(|_| Pace::new(SEC, LONGEST)).collect::<Vec<_>>());
             let (mut answers, mut throttles) = (vec![0_u32; readers], 0);
             loop {
                 let turn = (0..readers).min_by_key(|reader| paces[*reader].next_call()).expect("a reader");
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn the_rate_stays_between_its_limits_whatever_happens() {
-        let (mut pace, random) = (Pace::new(SEC), Seeded::new(3));
+        let (mut pace, random) = (Pace::new(SEC, LONGEST), Seeded::new(3));
         let mut now = SEC;
         for step in 0..5_000 {
             pace.called(now);
@@ -294,14 +295,14 @@ mod tests {
             }
             assert!((CALLS_PER_SECOND_MIN..=CALLS_PER_SECOND).contains(&pace.calls_per_second));
             let wait = pace.next_call().saturating_sub(now);
-            assert!(wait <= FAILURE_LONGEST.max(THROTTLE_LONGEST), "{wait:?}");
+            assert!(wait <= LONGEST.max(THROTTLE_LONGEST), "{wait:?}");
             now = now.max(pace.next_call());
         }
     }
 
     #[test]
     fn throttles_never_stop_a_reader_for_good() {
-        let (mut pace, random) = (Pace::new(SEC), Seeded::new(1));
+        let (mut pace, random) = (Pace::new(SEC, LONGEST), Seeded::new(1));
         let mut now = SEC;
         for _ in 0..100 {
             pace.called(now);
@@ -314,7 +315,7 @@ mod tests {
 
     #[test]
     fn one_free_retry_then_growing_waits_until_it_works() {
-        let (mut pace, random) = (Pace::new(SEC), Seeded::new(1));
+        let (mut pace, random) = (Pace::new(SEC, LONGEST), Seeded::new(1));
         pace.called(SEC);
         assert_eq!(pace.failed(SEC, &random), After::Now);
         assert!(pace.next_call() <= SEC, "the free retry waits for nothing");
@@ -327,7 +328,7 @@ mod tests {
             now = pace.next_call();
         }
         assert!(waits[0] >= millis(100) && waits[11] >= 5 * SEC, "{waits:?}");
-        assert!(waits.iter().all(|wait| *wait <= FAILURE_LONGEST));
+        assert!(waits.iter().all(|wait| *wait <= LONGEST));
         pace.answered(now, 0, false);
         assert_eq!(pace.failed(now, &random), After::Now);
     }

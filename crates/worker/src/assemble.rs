@@ -71,6 +71,7 @@ pub(crate) fn parts(
     let named = source.stream.arn.clone().unwrap_or_else(|| source.stream.name.clone());
     let kinesis = service(&platform.sdk, config.aws.kinesis_endpoint.as_ref(), source.stream.region.as_ref());
     let dynamodb = service(&platform.sdk, config.aws.dynamodb_endpoint.as_ref(), None);
+    let polling = PollingSettings::default();
     let delivery = Dynamo::new(&dynamodb, pipeline.lease.failover);
     let commits = CommitTable::new(delivery.clone(), &pipeline.lease.table, platform.clock.clone());
     let destinations = pipeline
@@ -79,7 +80,11 @@ pub(crate) fn parts(
         .map(|destination| assemble((config, pipeline), destination, platform, (tables, &commits)));
     Ok(Parts {
         stream: Stream::new(&kinesis, StreamRef::parse(&named), platform.clock.clone(), platform.random.clone()),
-        polling: PollingSettings { poll: source.poll, ..PollingSettings::default() },
+        polling: PollingSettings {
+            poll: source.poll,
+            failure_longest: polling.failure_longest.min(pipeline.lease.failover),
+            ..polling
+        },
         unpack: unpack(source),
         heartbeat: Dynamo::new(&dynamodb, pipeline.lease.failover),
         delivery,
