@@ -119,6 +119,10 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// `Content-Type`.
     pub content_type: String,
+    /// `Content-Encoding`; empty without one. None was asked for, and none is taken off.
+    pub content_encoding: String,
+    /// It came with a `Content-Length`.
+    pub has_length: bool,
     /// The body as it came; no encoding was asked for.
     pub body: Bytes,
 }
@@ -346,6 +350,8 @@ async fn exchange(open: &mut Open, request: http::Request<Full<Bytes>>, bounds: 
             status,
             retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
             content_type: text(http::header::CONTENT_TYPE).unwrap_or_default().to_owned(),
+            content_encoding: text(http::header::CONTENT_ENCODING).unwrap_or_default().to_owned(),
+            has_length: head.headers.contains_key(http::header::CONTENT_LENGTH),
             body: whole.freeze(),
         })
     };

@@ -221,7 +221,9 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Answer {
         let retry_after = (status == 429).then_some(Duration::from_secs(7));
-        Answer { status, retry_after, content_type: String::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+        let (content_type, content_encoding) = (String::new(), String::new());
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        Answer { status, retry_after, content_type, content_encoding, has_length: true, body }
     }
 
     fn of(body: &str, documents: usize) -> Verdict {
