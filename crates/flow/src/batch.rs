@@ -3,6 +3,7 @@
 use crate::chunk::Chunk;
 use crate::clock::Millis;
 use crate::lease::{DestinationId, Fence};
+use crate::receipt::CommitId;
 use crate::record::Record;
 use crate::rejected::RejectedRecord;
 use crate::sequence::Position;
@@ -36,6 +37,9 @@ pub struct Batch {
     pub destination: DestinationId,
     /// When it was cut: the time in an object's name.
     pub cut_at: Millis,
+    /// The id that it was declared under ([`crate::Mode::Declared`]): what is sent carries it, every time. The id that staging
+    /// is given is another one then, for what the batch leaves in S3.
+    pub declared: Option<CommitId>,
     /// The shards it covers, in shard order; at most 32 (a lane).
     pub shards: Vec<BatchShard>,
 }

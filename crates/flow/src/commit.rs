@@ -20,7 +20,8 @@ pub struct CommitShard {
     pub from_arrival: Option<Millis>,
     /// Where it ends.
     pub to: Position,
-    /// A commit of the same shard that this process saw DONE and that may not be finalized yet.
+    /// What this process saw DONE, or acknowledged, and that may not be finalized yet; or the declared range that this very
+    /// commit takes the place of.
     pub previous: Option<CommitId>,
 }
 
@@ -48,6 +49,32 @@ impl Commit {
             })
         };
         self.shards.iter().map(write).collect()
+    }
+}
+
+/// Writes down what is about to be sent, and under which id (protocol 2, declared destinations): one shard.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Declare {
+    /// The destination.
+    pub destination: DestinationId,
+    /// The id that every repeat carries.
+    pub cid: CommitId,
+    /// The shard and the range.
+    pub shard: CommitShard,
+}
+
+impl Declare {
+    /// The conditional write: a commit's, but that whoever finds it sends the range again.
+    pub fn write(&self) -> RowWrite {
+        write::commit(&write::CommitWrite {
+            fence: &self.shard.fence,
+            destination: &self.destination,
+            from: (&self.shard.from, self.shard.from_arrival),
+            to: &self.shard.to,
+            cid: self.cid,
+            mode: PendingMode::Declared,
+            previous: self.shard.previous,
+        })
     }
 }
 
@@ -150,6 +177,8 @@ pub trait CommitLog: Send + Sync + 'static {
     async fn receipt(&self, cid: CommitId) -> Result<Option<Receipt>, CommitError>;
     /// Finalizes one shard. Refused means that it no longer carries the commit.
     async fn finalize(&self, finalize: &Finalize) -> Result<(), CommitError>;
+    /// Declares one shard's range.
+    async fn declare(&self, declare: &Declare) -> Result<(), CommitError>;
     /// Moves one shard's position without a commit.
     async fn advance(&self, advance: &Advance) -> Result<(), CommitError>;
     /// Reads one lease row, consistently.

@@ -298,7 +298,7 @@ pub fn batch(records_per_shard: usize) -> Arc<Batch> {
         BatchShard { range, chunks }
     };
     let shards = (0..2).map(shard).collect();
-    Arc::new(Batch { destination: DestinationId::new("conformance"), cut_at: CUT_AT, shards })
+    Arc::new(Batch { destination: DestinationId::new("conformance"), cut_at: CUT_AT, declared: None, shards })
 }
 
 fn error_object(ordinal: u32) -> ExtraObject {

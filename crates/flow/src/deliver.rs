@@ -9,11 +9,12 @@ use bytes::Bytes;
 
 use crate::batch::Batch;
 use crate::clock::Millis;
+use crate::look::Look;
 use crate::receipt::{CommitId, Output, OutputKind, Receipt};
 use crate::rejected::RejectedRecord;
 
 /// How a destination is brought to exactly once, or as near as it allows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
     /// Stage invisibly, commit, then publish.
     Staged,
@@ -127,8 +128,19 @@ pub trait Destination: Debug + Send + Sync + 'static {
     /// Asks whether the destination is there and lets us in. Writes no data.
     async fn probe(&self) -> Result<(), DeliveryError>;
 
-    /// [`Mode::Idempotent`]: delivers the batch, and answers when the destination has taken every record for good or is
-    /// known to refuse it for good (`rejected`); no data outputs. The same records may come again, under another id.
+    /// Looks at everything that delivery will need, for a person who asks before it begins: a line a question, in `seen` as
+    /// soon as it is answered. Writes nothing; with `make` it makes what the first batch would make by itself, and no more.
+    async fn look(&self, _make: bool, seen: &mut Vec<Look>) {
+        seen.push(match self.probe().await {
+            Ok(()) => Look::fine("destination", "it is there"),
+            Err(error) => Look::failed("destination", error),
+        });
+    }
+
+    /// [`Mode::Idempotent`] and [`Mode::Declared`]: delivers the batch, and answers when the destination has taken every
+    /// record for good or is known to refuse it for good (`rejected`); no data outputs. The same records may come again:
+    /// under another `cid` if it is idempotent; if it is declared, always together and under the same [`Batch::declared`], also
+    /// from another worker.
     /// Otherwise: encodes the batch and puts it where no reader sees it. On an error nothing of it may remain that costs money,
     /// as far as the destination answers. Cancel-safe in that a dropped call leaves only invisible outputs. The batch is
     /// shared: what encodes it on other threads copies no record.

@@ -144,9 +144,10 @@ impl DestinationPosition {
         Self { at, arrival, pending: None }
     }
 
-    /// Where the committed ranges end: `to` of the pending commit, else `at`.
+    /// Where the committed ranges end: `to` of the pending commit, else `at`. What is only declared is not committed.
     pub fn reached(&self) -> &Position {
-        self.pending.as_ref().map_or(&self.at, |pending| &pending.to)
+        let committed = self.pending.as_ref().filter(|pending| pending.mode != PendingMode::Declared);
+        committed.map_or(&self.at, |pending| &pending.to)
     }
 }
 

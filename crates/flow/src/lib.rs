@@ -19,7 +19,9 @@ pub mod gather;
 pub mod hash;
 pub mod holding;
 pub mod lease;
+pub mod look;
 pub mod offload;
+pub mod reach;
 pub mod read;
 pub mod receipt;
 pub mod record;
@@ -32,7 +34,7 @@ pub mod write;
 pub use batch::{Batch, BatchShard, Range};
 pub use chunk::{Chunk, Taken};
 pub use clock::{Clock, Millis, Random};
-pub use commit::{Advance, Commit, CommitError, CommitLog, CommitShard, Finalize};
+pub use commit::{Advance, Commit, CommitError, CommitLog, CommitShard, Declare, Finalize};
 pub use deliver::{BatchLimits, DeliveryError, Destination, Mode, Published, Staged};
 pub use gather::Gather;
 pub use holding::{Holding, Holdings};
@@ -40,6 +42,7 @@ pub use lease::{
     DestinationId, DestinationPosition, Fence, Generation, LeaseKey, LeaseRow, Pending, PendingMode, Tenure,
     Throughput, WorkerId,
 };
+pub use look::{Found, Look};
 pub use offload::{Job, Offload};
 pub use read::{Read, ReadError, ShardReader};
 pub use receipt::{Checksum, CommitId, Held, Output, OutputKind, Part, Receipt, ReceiptShard, ReceiptState};

@@ -40,7 +40,8 @@ pub enum Clause {
     CommitIs(DestinationId, CommitId),
     /// `attribute_not_exists(sp_d.cid) AND sp_d.at = at AND sp_d.sub = sub`.
     PositionIs(DestinationId, Position),
-    /// The position with nothing pending, or a commit that this process saw DONE still pending.
+    /// The position with nothing pending; or still pending what this process saw DONE or acknowledged, or what the write
+    /// takes the place of.
     PositionOrCommitIs(DestinationId, Position, CommitId),
 }
 
@@ -262,8 +263,9 @@ pub fn heartbeat(held: &Fence, counter: u64, checkpoint: Option<&Position>) -> R
     RowWrite { lease: held.lease.clone(), require, change }
 }
 
-/// One shard's part of the commit (protocol 2.2). `previous` is a commit of the same shard that this process saw DONE
-/// and that may not be finalized yet: this write finalizes it too.
+/// One shard's part of the commit (protocol 2.2), or a declared range. `previous` is what of the same shard this process saw
+/// DONE or acknowledged and that may not be finalized yet: this write finalizes it too. Or the declared range that this
+/// very commit takes the place of, `at` unchanged.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CommitWrite<'a> {
     /// The right to commit.

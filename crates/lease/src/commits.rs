@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::types::{
 use standpipe_flow::hash::hash64;
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
-    Advance, Clock, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Output, Receipt,
+    Advance, Clock, Commit, CommitError, CommitId, CommitLog, Declare, Finalize, LeaseKey, LeaseRow, Output, Receipt,
     ReceiptState,
 };
 
@@ -322,6 +322,10 @@ impl CommitLog for CommitTable {
 
     async fn finalize(&self, finalize: &Finalize) -> Result<(), CommitError> {
         self.leases.write(&finalize.write()).await.map(|_| ())
+    }
+
+    async fn declare(&self, declare: &Declare) -> Result<(), CommitError> {
+        self.leases.write(&declare.write()).await.map(|_| ())
     }
 
     async fn advance(&self, advance: &Advance) -> Result<(), CommitError> {

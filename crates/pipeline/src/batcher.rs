@@ -1,7 +1,8 @@
 //! `chunk -> batch`: when a batch is cut, and of which shards. PURE: time comes in, nothing is awaited.
 //!
 //! A batch is cut by the size of an object, by the age of its oldest record, by the number of its partitions, because
-//! memory is short, because a shard ended, or because a lease is handed over. With partitions `buffer.size` bounds one
+//! memory is short, because a shard ended, because a lease is handed over, or because it is a declared range that is to be
+//! sent again: then exactly that is cut, however large it is. With partitions `buffer.size` bounds one
 //! object, and a batch is as large as all of them. Lanes are made at the cut: the shards that may be cut, in shard order, at most
 //! [`BatchLimits::shards_max`]; a shard whose last commit is not yet published is left out.
 //! Invariants: I9 (a chunk of another acquisition is refused), I15 (a chunk continues what is buffered).
@@ -32,6 +33,8 @@ pub enum CutReason {
     ShardEnd,
     /// A lease is handed over, or the worker stops.
     HandOver,
+    /// It was declared before, by this worker or another.
+    Declared,
 }
 
 impl CutReason {
@@ -44,6 +47,7 @@ impl CutReason {
             Self::Memory => "memory",
             Self::ShardEnd => "shard_end",
             Self::HandOver => "hand_over",
+            Self::Declared => "declared",
         }
     }
 }
@@ -85,14 +89,28 @@ struct Buffer<S> {
     since: Option<Duration>,
     ended: bool,
     flush: bool,
+    /// Where the next batch must end, and is cut once everything up to there has come.
+    owed: Option<Position>,
 }
 
 impl<S> Buffer<S> {
     fn is_due_at_once(&self) -> Option<CutReason> {
+        if self.owed.is_some() {
+            return self.is_whole().then_some(CutReason::Declared);
+        }
         match (self.ended, self.flush && !self.chunks.is_empty()) {
             (true, _) => Some(CutReason::ShardEnd),
             (_, true) => Some(CutReason::HandOver),
             _ => None,
+        }
+    }
+
+    /// Whether a batch may be cut of it: everything has come up to where it must end.
+    fn is_whole(&self) -> bool {
+        match &self.owed {
+            None => true,
+            Some(Position::ShardEnd) => self.ended,
+            Some(to) => self.next >= *to,
         }
     }
 
@@ -123,10 +141,11 @@ impl<S> Batcher<S> {
         Self { limits, shards: BTreeMap::new(), total: Total::default() }
     }
 
-    /// Begins to buffer a shard after `from`, dropping whatever was buffered of it.
-    pub fn open(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
+    /// Begins to buffer a shard after `from`, dropping whatever was buffered of it. `owed`: the first batch ends exactly
+    /// there.
+    pub fn open(&mut self, lease: LeaseKey, tenure: Tenure, from: Position, owed: Option<Position>) {
         let flush = self.shards.get(&lease).is_some_and(|buffer| buffer.flush && buffer.tenure == tenure);
-        let buffer = Buffer { tenure, next: from, chunks: Vec::new(), since: None, ended: false, flush };
+        let buffer = Buffer { tenure, next: from, chunks: Vec::new(), since: None, ended: false, flush, owed };
         let before = self.shards.insert(lease, buffer);
         self.forget(before);
     }
@@ -185,6 +204,11 @@ impl<S> Batcher<S> {
         (buffer.next != Position::ShardEnd).then_some(&buffer.next)
     }
 
+    /// Where the next batch of the shard must end, if that is given.
+    pub fn owed(&self, lease: &LeaseKey) -> Option<&Position> {
+        self.shards.get(lease)?.owed.as_ref()
+    }
+
     /// What is buffered of the shard is cut as soon as it may be.
     pub fn flush(&mut self, lease: &LeaseKey) {
         if let Some(buffer) = self.shards.get_mut(lease) {
@@ -209,13 +233,28 @@ impl<S> Batcher<S> {
 
     /// When the next cut by interval is due, of the shards that `ready` lets through.
     pub fn due(&self, ready: impl Fn(&LeaseKey) -> bool) -> Option<Duration> {
-        let open = self.shards.iter().filter(|(lease, _)| ready(lease));
+        let open = self.shards.iter().filter(|(lease, buffer)| ready(lease) && buffer.is_whole());
         open.filter_map(|(_, buffer)| buffer.since).min().map(|since| since + self.limits.interval)
     }
 
     /// Cuts a batch if one is due. `ready`: the shards that may be cut now; `memory_short`: a reader waits.
     pub fn cut(&mut self, now: Duration, memory_short: bool, ready: impl Fn(&LeaseKey) -> bool) -> Option<Cut<S>> {
-        let reason = self.reason(now, memory_short, &ready)?;
+        let may = |lease: &LeaseKey, buffer: &Buffer<S>| !buffer.is_empty() && buffer.is_whole() && ready(lease);
+        let open: Vec<(&LeaseKey, &Buffer<S>)> =
+            self.shards.iter().filter(|(lease, buffer)| may(lease, buffer)).collect();
+        let (reason, only) = if self.limits.shards_max > 1 {
+            let open: Vec<&Buffer<S>> = open.iter().map(|(_, buffer)| *buffer).collect();
+            (self.reason(now, memory_short, &open)?, None)
+        } else {
+            // Each shard for itself, and the one that has waited for longest first.
+            let mut open = open;
+            open.sort_by_key(|(_, buffer)| buffer.since);
+            let due = |(lease, buffer): &(&LeaseKey, &Buffer<S>)| {
+                Some((self.reason(now, memory_short, &[*buffer])?, Some((*lease).clone())))
+            };
+            open.iter().find_map(due)?
+        };
+        let ready = |lease: &LeaseKey| only.as_ref().is_none_or(|only| only == lease) && ready(lease);
         let mut shards = Vec::new();
         let mut taken = Total::default();
         // A shard that must go now goes first, so that a full lane never holds up a hand-over.
@@ -223,7 +262,7 @@ impl<S> Batcher<S> {
         for first in [true, false] {
             for (lease, buffer) in &mut self.shards {
                 let room = shards.len() < self.limits.shards_max && (first || !taken.is_full(&self.limits));
-                if !room || buffer.is_empty() || urgent(buffer) != first || !ready(lease) {
+                if !room || buffer.is_empty() || !buffer.is_whole() || urgent(buffer) != first || !ready(lease) {
                     continue;
                 }
                 shards.extend(buffer.cut(lease, &mut taken, &self.limits, now));
@@ -236,18 +275,12 @@ impl<S> Batcher<S> {
         (!shards.is_empty()).then_some(Cut { reason, shards })
     }
 
-    fn reason(&self, now: Duration, memory_short: bool, ready: &impl Fn(&LeaseKey) -> bool) -> Option<CutReason> {
-        let open: Vec<&Buffer<S>> = self
-            .shards
-            .iter()
-            .filter(|(lease, buffer)| !buffer.is_empty() && ready(lease))
-            .map(|(_, buffer)| buffer)
-            .collect();
+    fn reason(&self, now: Duration, memory_short: bool, open: &[&Buffer<S>]) -> Option<CutReason> {
         if let Some(reason) = open.iter().find_map(|buffer| buffer.is_due_at_once()) {
             return Some(reason);
         }
         let oldest = open.iter().filter_map(|buffer| buffer.since).min()?;
-        if let Some(reason) = self.reached(&open) {
+        if let Some(reason) = self.reached(open) {
             Some(reason)
         } else if oldest + self.limits.interval <= now {
             Some(CutReason::Interval)
@@ -288,8 +321,12 @@ impl<S> Buffer<S> {
         // Where nothing is taken yet there is room for any chunk: one that alone is too much is a batch of its own.
         let mut must = self.is_due_at_once().is_some() || taken.is_empty();
         let mut count = 0;
+        let owed = self.owed.take();
         for buffered in &self.chunks {
-            if !must && (taken.is_full(limits) || !taken.has_room_for(&buffered.weight, limits)) {
+            if owed.as_ref().is_some_and(|to| buffered.chunk.from >= *to) {
+                break;
+            }
+            if !must && owed.is_none() && (taken.is_full(limits) || !taken.has_room_for(&buffered.weight, limits)) {
                 break;
             }
             taken.add(&buffered.weight);
@@ -304,7 +341,7 @@ impl<S> Buffer<S> {
         let (chunks, weights): (Vec<_>, Vec<_>) =
             cut.into_iter().map(|buffered| ((buffered.chunk, buffered.share), buffered.weight)).unzip();
         self.since = (!self.chunks.is_empty()).then_some(now);
-        let whole = self.chunks.is_empty();
+        let whole = self.chunks.is_empty() && owed.is_none_or(|to| to == Position::ShardEnd);
         let to = match chunks.last() {
             _ if whole && self.ended => Position::ShardEnd,
             Some((chunk, _)) => chunk.to.clone(),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_flow::{
-    Batch, BatchShard, Clock, CommitId, CommitLog, Destination, DestinationId, Holdings, LeaseKey, Millis, Position,
-    Random, Range, Tenure, WorkerId,
+    Batch, BatchShard, Clock, CommitId, CommitLog, Destination, DestinationId, Holdings, LeaseKey, Millis, Mode,
+    Position, Random, Range, Tenure, WorkerId,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -19,8 +19,8 @@ use tracing::error;
 
 use crate::batcher::{Batcher, Cut};
 use crate::budget::{Budget, Hold, Holder};
-use crate::effects::Context;
-use crate::feed::Arrived;
+use crate::effects::{Carried, Context};
+use crate::feed::{self, Arrived};
 use crate::metrics::{At, Metrics};
 use crate::protocol::{Effect, Event, Protocol};
 
@@ -69,6 +69,8 @@ pub struct Delivery {
 const ATTEMPTS_MAX: usize = 16;
 
 struct Attempt {
+    /// The id that its outputs are staged under.
+    outputs: CommitId,
     made_at: Duration,
     batch: Option<Arc<Batch>>,
     /// Its chunks' shares: given back when the batch is staged, or dead.
@@ -102,6 +104,8 @@ struct Loop {
     /// Leases of which the last batch ends at SHARD_END.
     ending: BTreeSet<LeaseKey>,
     isolate: bool,
+    /// Leases that owe a declared range, to be read once there is memory for it.
+    waiting: BTreeSet<LeaseKey>,
     /// While it is detached: the leases to be read again, once its batches are staged.
     detached: Option<BTreeSet<LeaseKey>>,
 }
@@ -147,11 +151,15 @@ impl Delivery {
     }
 
     fn into_loop(self, orders: mpsc::UnboundedSender<(DestinationId, Order)>) -> Loop {
-        let limits = self.destination.limits();
+        let mode = self.destination.mode();
+        let mut limits = self.destination.limits();
+        if mode == Mode::Declared {
+            limits.shards_max = 1; // I14: whoever takes one of several shards over could not send the whole again
+        }
         let at = At { pipeline: self.pipeline, destination: self.id.to_string() };
         tell::begin_at_zero(&self.metrics, &at);
         Loop {
-            protocol: Protocol::new(self.worker, self.id.clone(), self.config, self.version),
+            protocol: Protocol::new(self.worker, (self.id.clone(), mode), self.config, self.version),
             size_bytes: limits.size_bytes,
             batcher: Batcher::new(limits),
             context: Context {
@@ -164,6 +172,7 @@ impl Delivery {
                 metrics: self.metrics,
                 error_turn: Arc::new(Semaphore::new(1)),
                 retention: self.retention,
+                refused: Carried::default(),
             },
             holder: self.budget.holder(),
             budget: self.budget,
@@ -177,6 +186,7 @@ impl Delivery {
             drains: BTreeMap::new(),
             ending: BTreeSet::new(),
             isolate: self.isolate,
+            waiting: BTreeSet::new(),
             detached: None,
         }
     }
@@ -207,6 +217,11 @@ impl Loop {
                     self.read_on(lease, tenure);
                 }
             }
+            Notice::Drain { lease, drained, .. } if self.is_collecting(&lease) => {
+                // What it owes is not read to its end, and will not be: whoever takes the lease sends it.
+                self.waiting.remove(&lease);
+                let _ = drained.send(false);
+            }
             Notice::Drain { lease, tenure, drained } => {
                 self.batcher.flush(&lease);
                 self.drains.insert(lease.clone(), (tenure, drained));
@@ -221,6 +236,7 @@ impl Loop {
             self.epochs.remove(lease);
             self.batcher.close(lease);
             self.ending.remove(lease);
+            self.waiting.remove(lease);
             if let Some(leases) = &mut self.detached {
                 leases.remove(lease);
             }
@@ -235,6 +251,10 @@ impl Loop {
             return;
         } // void: the reader was started anew
         let lease = chunk.lease.clone();
+        let (chunk, crosses) = match self.batcher.owed(&lease).filter(|to| chunk.to > **to && chunk.from < **to) {
+            Some(to) => (feed::until(chunk, to), true),
+            None => (chunk, false),
+        };
         let rider = Rider { hold: self.holder.hold(share), newest };
         if let Err(broken) = self.batcher.push(chunk, rider, self.context.clock.elapsed()) {
             self.breach(&lease, broken, "what was read does not continue what is buffered; reading anew");
@@ -242,6 +262,32 @@ impl Loop {
                 self.step(Event::Lost { lease: lease.clone(), tenure });
                 self.close(&lease, tenure);
                 self.order(Order::WalkAway { lease, tenure });
+            }
+        } else if crosses && let Some((tenure, _)) = self.epochs.get(&lease).copied() {
+            self.read_on(lease, tenure); // what came after it is read again
+        }
+    }
+
+    /// Whether the lease owes a declared range that is not yet cut again.
+    fn is_collecting(&self, lease: &LeaseKey) -> bool {
+        self.protocol.owed(lease).is_some() && self.protocol.ready(lease).is_some()
+    }
+
+    /// Whether another declared range may be read. Nothing of one can be cut before the whole is there: together they must
+    /// fit into memory, beside what else is read.
+    fn may_collect(&self) -> bool {
+        let collecting =
+            self.epochs.keys().filter(|lease| self.is_collecting(lease) && !self.waiting.contains(*lease)).count();
+        let room = self.budget.total_bytes() as u64 / 2 / self.size_bytes.max(1);
+        collecting < usize::try_from(room).unwrap_or(usize::MAX).max(1)
+    }
+
+    fn collect_what_waits(&mut self) {
+        while !self.waiting.is_empty() && self.detached.is_none() && self.may_collect() {
+            if let Some(lease) = self.waiting.pop_first()
+                && let Some((tenure, _)) = self.epochs.get(&lease).copied()
+            {
+                self.read_on(lease, tenure);
             }
         }
     }
@@ -262,6 +308,7 @@ impl Loop {
     fn cut_what_is_due(&mut self) {
         let now = self.context.clock.elapsed();
         self.detach_or_come_back(now);
+        self.collect_what_waits();
         while self.protocol.undecided() < ATTEMPTS_MAX && self.may_hold_another_batch() {
             let protocol = &self.protocol;
             let ready = |lease: &LeaseKey| protocol.ready(lease).is_some();
@@ -289,10 +336,19 @@ impl Loop {
         Self::sleep(due.into_iter().chain(self.look_again(now)).min(), now)
     }
 
-    /// A batch was cut: it gets its id, and its staging begins.
+    fn new_cid(&self) -> CommitId {
+        CommitId::new(self.context.clock.wall(), self.fingerprint, self.context.random.next())
+    }
+
+    /// A batch was cut: it gets its id, or has the one that it was declared under before.
     fn begin(&mut self, cut: Cut<Rider>, now: Duration) {
-        let wall = self.context.clock.wall();
-        let cid = CommitId::new(wall, self.fingerprint, self.context.random.next());
+        let outputs = self.new_cid();
+        let declares = self.context.destination.mode() == Mode::Declared;
+        let declared = declares.then(|| {
+            let owed = cut.shards.first().and_then(|part| self.protocol.owed(&part.lease)).map(|(cid, _)| cid);
+            owed.unwrap_or_else(|| self.new_cid())
+        });
+        let cid = declared.unwrap_or(outputs);
         self.context.metrics.buffer_flush.get_or_create(&self.context.at.why(cut.reason.label())).inc();
         let mut holds = Vec::new();
         let mut shards = Vec::new();
@@ -307,11 +363,12 @@ impl Loop {
             }
             shards.push(BatchShard { range: Range { fence, from, to: part.to, arrival }, chunks });
         }
-        let batch = Arc::new(Batch { destination: self.id.clone(), cut_at: wall, shards });
-        self.attempts.insert(cid, Attempt { made_at: now, batch: Some(batch.clone()), holds, sent: false });
-        self.step(Event::Cut { cid, ranges: batch.ranges() });
-        let context = self.context.clone();
-        self.effects.spawn(context.stage(cid, batch));
+        let cut_at = self.context.clock.wall();
+        let batch = Batch { destination: self.id.clone(), cut_at, declared, shards };
+        let ranges = batch.ranges();
+        let batch = Some(Arc::new(batch));
+        self.attempts.insert(cid, Attempt { outputs, made_at: now, batch, holds, sent: false });
+        self.step(Event::Cut { cid, ranges });
     }
 
     fn step(&mut self, event: Event) {
@@ -320,6 +377,12 @@ impl Loop {
         {
             attempt.batch = None;
             attempt.holds.clear();
+        }
+        if let Event::Staged { cid, staged } = &event
+            && *cid != staged.cid
+            && let Some(attempt) = self.attempts.remove(cid)
+        {
+            self.attempts.insert(staged.cid, attempt); // as the protocol renames it
         }
         let finalized = match &event {
             Event::Finalized { lease, .. } | Event::Advanced { lease, .. } => Some(lease.clone()),
@@ -340,6 +403,16 @@ impl Loop {
         let context = self.context.clone();
         match effect {
             Effect::Read { lease, tenure, from } => self.read(lease, tenure, from),
+            Effect::Stage { cid } => {
+                if let Some(attempt) = self.attempts.get(&cid)
+                    && let Some(batch) = attempt.batch.clone()
+                {
+                    self.effects.spawn(context.stage(cid, attempt.outputs, batch));
+                }
+            }
+            Effect::Declare { run, declare } => {
+                self.effects.spawn(context.declare(run, *declare));
+            }
             Effect::Commit { run, commit } => {
                 let attempt = self.attempts.get_mut(&commit.receipt.cid);
                 let (made_at, sent) = attempt.map_or((Duration::ZERO, true), |attempt| {
@@ -385,7 +458,9 @@ impl Loop {
     fn read(&mut self, lease: LeaseKey, tenure: Tenure, from: Position) {
         let epoch = self.new_epoch(&lease, tenure);
         self.ending.remove(&lease);
-        self.batcher.open(lease.clone(), tenure, from.clone());
+        let owed = self.protocol.owed(&lease).map(|(_, to)| to.clone());
+        let owes = owed.is_some();
+        self.batcher.open(lease.clone(), tenure, from.clone(), owed);
         if from == Position::ShardEnd {
             self.order(Order::Ended { lease, tenure });
         } else if let Some((_, drained)) = self.drains.remove(&lease) {
@@ -393,6 +468,8 @@ impl Loop {
             let _ = drained.send(false);
         } else if let Some(leases) = &mut self.detached {
             leases.insert(lease);
+        } else if owes {
+            self.waiting.insert(lease); // read before the loop waits again, if there is memory for it
         } else {
             self.order(Order::Read { lease, tenure, from, epoch });
         }

@@ -3,17 +3,21 @@
 //!
 //! Never here: what an answer means.
 
+mod refusals;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use standpipe_flow::{
-    Advance, Batch, Clock, Commit, CommitError, CommitId, CommitLog, DeliveryError, Destination, Finalize, Holdings,
-    LeaseRow, Mode, Output, Published, Random, Range, Receipt, Tenure,
+    Advance, Batch, Clock, Commit, CommitError, CommitId, CommitLog, Declare, DeliveryError, Destination, Finalize,
+    Holdings, LeaseRow, Mode, Output, Published, Random, Range, Receipt, Tenure,
 };
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
+pub(crate) use self::refusals::Carried;
+use self::refusals::Refusals;
 use crate::failed;
 use crate::metrics::{At, Metrics};
 use crate::protocol::{Answer, Event, StagedBatch};
@@ -22,6 +26,8 @@ use crate::protocol::{Answer, Event, StagedBatch};
 const BATCH_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
 /// How often a delivery that is under way looks whether its leases are still held.
 const LOOK_AT_LEASES: Duration = Duration::from_millis(500);
+/// A publication that fails for so long is told as a refusal is: it may pass by itself, and somebody should know.
+const FAILING_MAX: Duration = Duration::from_secs(300);
 /// Tries of a discard before the upload is left to the sweeper.
 const DISCARD_TRIES: usize = 3;
 /// Tries of writing an incident down.
@@ -41,6 +47,8 @@ pub(crate) struct Context {
     pub error_turn: Arc<Semaphore>,
     /// How long the stream keeps a record; zero when that is not known.
     pub retention: Duration,
+    /// For how long commits that were taken back had been refused.
+    pub refused: Carried,
 }
 
 /// Pauses between tries: exponential, with up to a quarter of jitter from the given randomness.
@@ -101,21 +109,25 @@ impl Context {
 
     /// Stages a batch, error objects included; tried again while its leases are held. What delivers at once stops in the
     /// middle when a lease is lost: the next owner delivers those records, and ours could come after newer ones.
-    pub(crate) async fn stage(self, cid: CommitId, batch: Arc<Batch>) -> Event {
+    /// `cid`: the attempt; `outputs`: the id that outputs are staged under.
+    pub(crate) async fn stage(self, cid: CommitId, outputs: CommitId, batch: Arc<Batch>) -> Event {
         let mut pauses = self.long_pauses();
         let mut blocked = Blocked::new(&self);
         let ranges = batch.ranges();
-        let delivered = self.destination.mode() == Mode::Idempotent;
+        let delivered = self.destination.mode() != Mode::Staged;
         loop {
             let staged = tokio::select! {
                 biased;
-                staged = self.stage_once(cid, &batch) => staged,
+                staged = self.stage_once(outputs, &batch) => staged,
                 () = self.out_of_time(&ranges), if delivered => return Event::Unstaged { cid },
             };
             let error = match staged {
                 Ok(staged) => {
-                    let staged = Box::new(StagedBatch { staged, records: batch.covered(), delivered });
-                    return Event::Staged { cid, staged };
+                    let records = batch.covered();
+                    return Event::Staged {
+                        cid,
+                        staged: Box::new(StagedBatch { staged, records, delivered, cid: outputs }),
+                    };
                 }
                 Err(error) => error,
             };
@@ -169,6 +181,35 @@ impl Context {
             self.metrics.error_records.get_or_create(&self.at.why(record.output_type)).inc();
         }
         Ok(staged)
+    }
+
+    /// Writes down what is about to be sent; not after the lease's deadline. A refusal that shows our own write is a yes.
+    pub(crate) async fn declare(self, run: u64, declare: Declare) -> Event {
+        let (cid, fence) = (declare.cid, &declare.shard.fence);
+        let mut pauses = self.short_pauses();
+        let mut blocked = Blocked::new(&self);
+        let written = loop {
+            // What was sent and not answered is fenced by the next acquisition.
+            if !self.in_time(std::iter::once(fence)) {
+                break false;
+            }
+            match self.log.declare(&declare).await {
+                Ok(()) => break true,
+                Err(CommitError::Refused { now, .. }) => {
+                    let ours = now.as_ref().filter(|row| row.tenure == Some(fence.tenure));
+                    let pending = ours.and_then(|row| row.destinations.get(&declare.destination)?.pending.as_ref());
+                    break pending.is_some_and(|pending| pending.cid == cid);
+                }
+                Err(CommitError::Conflict) => self.conflict_pause().await,
+                Err(error) => {
+                    self.count("declare");
+                    blocked.note("declare", &error);
+                    pauses.pause(None).await;
+                }
+            }
+        };
+        drop(blocked);
+        Event::Answer { cid, run, answer: Answer::Declared(written) }
     }
 
     /// Sends the transaction, after what its receipt names: again at once on a conflict, later when throttled; not after
@@ -236,7 +277,8 @@ impl Context {
         let mut pauses = self.long_pauses();
         // A refusal costs the destination work, and seldom passes in seconds.
         let mut slow = Pauses::new(&self.random, Duration::from_secs(2), Duration::from_secs(60));
-        let mut refusals = Refusals::new(self.destination.refused_max());
+        let mut refusals = Refusals::new(self.destination.refused_max(), self.refused.of(&receipt));
+        let mut failing_since = None;
         let mut blocked = Blocked::new(&self);
         let answer = loop {
             let published = match self.destination.publish(&receipt).await {
@@ -256,8 +298,11 @@ impl Context {
                         _ => None,
                     };
                     let refused = matches!(error, DeliveryError::Reject { .. });
+                    let now = self.clock.elapsed();
                     if refused || matches!(error, DeliveryError::Halt { .. }) {
                         blocked.raise("publish", &error);
+                    } else if now.saturating_sub(*failing_since.get_or_insert(now)) >= FAILING_MAX {
+                        blocked.failing("publish", &error);
                     }
                     self.count("publish");
                     warn!(cid = %cid, destination = %self.at.destination, %error, "publishing failed, will be tried again");
@@ -271,6 +316,10 @@ impl Context {
             }
         };
         drop(blocked);
+        match answer {
+            Answer::Gone { .. } => self.refused.keep(&receipt, refusals.lasted()),
+            _ => self.refused.forget(&receipt),
+        }
         Event::Answer { cid, run, answer }
     }
 
@@ -444,31 +493,6 @@ impl Context {
     }
 }
 
-/// How long a destination has refused one commit while it answered.
-struct Refusals {
-    max: Option<Duration>,
-    refused: Duration,
-    last: Option<Duration>,
-}
-
-impl Refusals {
-    fn new(max: Option<Duration>) -> Self {
-        Self { max, refused: Duration::ZERO, last: None }
-    }
-
-    /// Another refusal; whether they have lasted long enough.
-    fn are_enough(&mut self, now: Duration) -> bool {
-        self.refused += self.last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
-        self.last = Some(now);
-        self.max.is_some_and(|max| self.refused >= max)
-    }
-
-    /// An answer of another kind: the time until the next refusal does not count.
-    fn interrupt(&mut self) {
-        self.last = None;
-    }
-}
-
 enum Written {
     Yes,
     Refused,
@@ -479,7 +503,7 @@ fn carries(row: &LeaseRow, receipt: &Receipt) -> bool {
     position.and_then(|position| position.pending.as_ref()).is_some_and(|pending| pending.cid == receipt.cid)
 }
 
-/// The alarm `standpipe_publish_blocked` while a destination refuses us.
+/// The alarm `standpipe_publish_blocked` while a destination refuses us, or has failed for long.
 struct Blocked<'a> {
     context: &'a Context,
     raised: bool,
@@ -500,10 +524,24 @@ impl<'a> Blocked<'a> {
     }
 
     fn raise(&mut self, step: &'static str, error: &dyn std::error::Error) {
-        if !std::mem::replace(&mut self.raised, true) {
+        if self.is_news() {
             warn!(step, destination = %self.context.at.destination, %error, "refused; tried again until somebody has mended it");
+        }
+    }
+
+    /// The same for what may pass by itself, and has not for long.
+    fn failing(&mut self, step: &'static str, error: &dyn std::error::Error) {
+        if self.is_news() {
+            warn!(step, destination = %self.context.at.destination, %error, "failing for five minutes; tried again without end");
+        }
+    }
+
+    fn is_news(&mut self) -> bool {
+        let news = !std::mem::replace(&mut self.raised, true);
+        if news {
             self.context.metrics.publish_blocked.get_or_create(&self.context.at).inc();
         }
+        news
     }
 }
 

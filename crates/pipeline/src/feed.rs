@@ -191,5 +191,16 @@ pub(crate) fn after(mut chunk: Chunk, from: &Position) -> Option<Chunk> {
     Some(chunk)
 }
 
+/// What of a chunk lies up to `to`, which is an end of chunks as well.
+pub(crate) fn until(mut chunk: Chunk, to: &Position) -> Chunk {
+    chunk.to = to.clone();
+    chunk.records.retain(|record| record.position() <= *to);
+    chunk.rejected.retain(|record| Position::at(record.sequence.clone(), record.sub) <= *to);
+    if !chunk.originals.is_empty() {
+        chunk.originals = chunk.originals.iter().filter(|record| record.position() <= *to).cloned().collect();
+    }
+    chunk
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The commit protocol of one destination in one process: `stage -> commit -> publish -> finalize`, and every recovery;
-//! for an idempotent destination `deliver -> advance`, and a commit for what ends in S3.
+//! for an idempotent destination `deliver -> advance`, for a declared one `declare -> deliver -> finalize`, and for both a
+//! commit for what ends in S3.
 //!
 //! PURE: `step(event)` changes the state and names effects; the shell carries them out and brings their answers back
 //! as events. No clock, no I/O, no retry timing: an effect that a service did not answer clearly is the shell's to
@@ -7,7 +8,8 @@
 //!
 //! Invariants: I2 ranges chain (a commit begins at the shard's position), I4 nothing is published before it is known
 //! to be committed, I5 no upload of a committed receipt is discarded, I7 one outstanding commit a shard, I9 state dies
-//! with its tenure, I13 unknown forms: hands off, I16 no commit below `checkpoint`, I17 finalize only after DONE.
+//! with its tenure, I13 unknown forms: hands off, I14 a declared id is one fixed range, I16 no commit below `checkpoint`, I17 finalize
+//! only after DONE.
 //! Never here: `checkpoint` (only heartbeats move it), reading, encoding.
 //! Anchor: `tests/model`.
 
@@ -20,7 +22,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use standpipe_flow::{
-    CommitId, DestinationId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Millis, Position, Tenure,
+    CommitId, DestinationId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Millis, Mode, Position, Tenure,
     WorkerId,
 };
 
@@ -34,8 +36,10 @@ struct Shard {
     /// Committed and published up to here by what this process knows: where the next commit begins.
     at: Position,
     arrival: Option<Millis>,
-    /// A commit that this process saw DONE and that the row may still carry.
+    /// A commit that this process saw DONE, or a declared range that was acknowledged, which the row may still carry.
     previous: Option<CommitId>,
+    /// The row carries this declared range from `at` on: it is to be delivered, again or not, under its id and as a whole.
+    owed: Option<(CommitId, Position)>,
     /// `checkpoint` in the answer of the take.
     checkpoint: Position,
     stage: Stage,
@@ -62,6 +66,7 @@ enum Stage {
 pub struct Protocol {
     me: WorkerId,
     destination: DestinationId,
+    mode: Mode,
     config: String,
     version: String,
     shards: BTreeMap<LeaseKey, Shard>,
@@ -72,8 +77,8 @@ pub struct Protocol {
 
 impl Protocol {
     /// Nothing held, nothing under way. `config` is the hash of what shapes the bytes, for receipts.
-    pub fn new(me: WorkerId, destination: DestinationId, config: String, version: String) -> Self {
-        Self { me, destination, config, version, shards: BTreeMap::new(), attempts: BTreeMap::new(), runs: 0 }
+    pub fn new(me: WorkerId, (destination, mode): (DestinationId, Mode), config: String, version: String) -> Self {
+        Self { me, destination, mode, config, version, shards: BTreeMap::new(), attempts: BTreeMap::new(), runs: 0 }
     }
 
     /// Where a batch of this shard would begin, and the right to commit it; `None` unless it may be cut now.
@@ -82,9 +87,16 @@ impl Protocol {
         (shard.stage == Stage::Ready).then_some((&shard.fence, &shard.at, shard.arrival))
     }
 
+    /// The declared range that the row carries: the next batch of this shard has this id and ends exactly there.
+    pub fn owed(&self, lease: &LeaseKey) -> Option<(CommitId, &Position)> {
+        self.shards.get(lease)?.owed.as_ref().map(|(cid, to)| (*cid, to))
+    }
+
     /// Whether everything that was cut of this shard is finalized in its row: the lease may be given back.
     pub fn settled(&self, lease: &LeaseKey) -> bool {
-        self.shards.get(lease).is_none_or(|shard| shard.stage == Stage::Ready && shard.previous.is_none())
+        let is_settled =
+            |shard: &Shard| shard.stage == Stage::Ready && shard.previous.is_none() && shard.owed.is_none();
+        self.shards.get(lease).is_none_or(is_settled)
     }
 
     /// Attempts under way, commits that takes found included.
@@ -108,7 +120,7 @@ impl Protocol {
         match event {
             Event::Taken { row, fence } => self.taken(&row, fence, &mut effects),
             Event::Lost { lease, tenure } => self.lost(&lease, tenure, &mut effects),
-            Event::Cut { cid, ranges } => self.cut(cid, ranges),
+            Event::Cut { cid, ranges } => self.cut(cid, ranges, &mut effects),
             Event::Staged { cid, staged } => self.staged(cid, *staged, &mut effects),
             Event::Unstaged { cid } => self.unstaged(cid, &mut effects),
             Event::Answer { cid, run, answer } => self.answer(cid, run, answer, &mut effects),

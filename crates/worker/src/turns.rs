@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use standpipe_flow::{Advance, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Receipt};
+use standpipe_flow::{Advance, Commit, CommitError, CommitId, CommitLog, Declare, Finalize, LeaseKey, LeaseRow, Receipt};
 use tokio::sync::OwnedMutexGuard;
 
 /// A turn is waited for so long at once: what allowed the write is looked at again after it.
@@ -80,6 +80,11 @@ impl CommitLog for Queued {
         self.log.finalize(finalize).await
     }
 
+    async fn declare(&self, declare: &Declare) -> Result<(), CommitError> {
+        let _turn = self.turns(std::iter::once(&declare.shard.fence.lease)).await?;
+        self.log.declare(declare).await
+    }
+
     async fn advance(&self, advance: &Advance) -> Result<(), CommitError> {
         let _turn = self.turns(std::iter::once(&advance.fence.lease)).await?;
         self.log.advance(advance).await
@@ -129,6 +134,9 @@ mod tests {
             self.under_way.lock().expect("nobody panics").push(finalize.lease.clone());
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.under_way.lock().expect("nobody panics").retain(|lease| *lease != finalize.lease);
+            Ok(())
+        }
+        async fn declare(&self, _: &Declare) -> Result<(), CommitError> {
             Ok(())
         }
         async fn advance(&self, _: &Advance) -> Result<(), CommitError> {

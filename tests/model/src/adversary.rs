@@ -28,6 +28,7 @@ impl Moves<'_> {
         let shard = match message {
             Message::Finalize(finalize) => Some(scene.shard(&finalize.lease)),
             Message::Advance(advance) => Some(scene.shard(&advance.fence.lease)),
+            Message::Declare(declare) => Some(scene.shard(&declare.shard.fence.lease)),
             Message::Heartbeat { s, .. } => Some(*s),
             _ => None,
         };
@@ -225,6 +226,11 @@ impl World {
             Message::Advance(advance) => {
                 self.write(scene, &advance.write());
             }
+            Message::Declare(declare) => {
+                if self.write(scene, &declare.write()) {
+                    self.entry_mut(declare.cid).declared = true;
+                }
+            }
             Message::Done(cid) => {
                 self.done(cid);
             }
@@ -244,7 +250,7 @@ impl World {
         }
         self.tidy_net(scene);
         for n in 0..self.commits.len() {
-            if !self.commits[n].get().over && self.forgettable(n) {
+            if !self.commits[n].get().over && self.forgettable(scene, n) {
                 self.commits[n] = Shared::new(Entry { over: true, ..Entry::NEW });
             }
         }
@@ -282,6 +288,7 @@ impl World {
             }),
             Message::Done(cid) => self.entry(*cid).state() == Some(ReceiptState::Committed),
             Message::Advance(advance) => self.row(scene.shard(&advance.fence.lease)).is_some(),
+            Message::Declare(declare) => self.row(scene.shard(&declare.shard.fence.lease)).is_some(),
             Message::Heartbeat { current, .. } => *current || scene.scenario.old_heartbeats,
         };
         let kept: Vec<bool> = self.net.get().0.iter().map(alive).collect();
@@ -292,7 +299,7 @@ impl World {
     }
 
     /// No row carries it, no request or answer is about it, and its end is reached.
-    fn forgettable(&self, n: usize) -> bool {
+    fn forgettable(&self, scene: &Scene, n: usize) -> bool {
         let (cid, entry) = (cid(n), self.commits[n].get());
         let open = entry.uploads.contains(&Upload::Open);
         let ended = match entry.state() {
@@ -304,10 +311,18 @@ impl World {
             Message::Commit(commit, _) => commit.cid() == cid,
             Message::Complete(of, _) | Message::Done(of) => *of == cid,
             Message::Finalize(finalize) => finalize.cid == cid,
+            Message::Declare(declare) => declare.cid == cid,
             Message::Advance(_) | Message::Heartbeat { .. } => false,
         };
         let busy = |task: &Task| task.cid() == Some(cid) && !matches!(task, Task::Soon { .. } | Task::Finalize { .. });
+        let owed = |w: usize| {
+            let protocols = self.worker(w).protocols.iter().flatten().map(Shared::get);
+            protocols
+                .flat_map(|protocol| scene.leases.iter().filter_map(|lease| protocol.owed(lease)))
+                .any(|(of, _)| of == cid)
+        };
         ended
+            && !(0..WORKERS).any(owed)
             && !self.pending_anywhere(cid)
             && !self.net.get().0.iter().any(named)
             && !(0..WORKERS).any(|w| self.worker(w).tasks.iter().any(busy))

@@ -1,7 +1,7 @@
 //! Carrying a worker's tasks out as the shell around the protocol does, when the service answers: the same for every
 //! step of the model and for the drain. And their words.
 
-use standpipe_flow::{Advance, CommitId, Range, ReceiptState};
+use standpipe_flow::{Advance, CommitId, Declare, Range, ReceiptState};
 use standpipe_pipeline::protocol::{Answer, Event};
 
 use crate::requests::Asker;
@@ -38,6 +38,10 @@ impl World {
     pub(crate) fn carry(&mut self, scene: &Scene, w: usize, n: usize, how: How) {
         match self.finish(w, n) {
             Task::Stage(d, cid) => self.staged(scene, (w, d), cid),
+            Task::Declare { d, run, declare } => {
+                let written = self.declare(scene, &declare);
+                self.reply(scene, Asker { w, d, cid: declare.cid, run }, Answer::Declared(written), how);
+            }
             Task::Commit { d, run, commit, .. } => {
                 let refusals = self.judge(scene, &commit.0);
                 let answer = match refusals.first() {
@@ -84,6 +88,18 @@ impl World {
         }
     }
 
+    /// The declaring write is answered; a refusal that shows our own write is a yes.
+    fn declare(&mut self, scene: &Scene, declare: &Declare) -> bool {
+        if self.write(scene, &declare.write()) {
+            self.entry_mut(declare.cid).declared = true;
+            return true;
+        }
+        let fence = &declare.shard.fence;
+        let ours = self.row(scene.shard(&fence.lease)).filter(|row| row.tenure == Some(fence.tenure));
+        let pending = ours.and_then(|row| row.destinations.get(&declare.destination)?.pending.as_ref());
+        pending.is_some_and(|pending| pending.cid == declare.cid)
+    }
+
     /// The advancing write is answered; a refusal that shows our own write is a yes.
     fn advance(&mut self, scene: &Scene, (w, d): (usize, usize), advance: &Advance) {
         let written = self.write(scene, &advance.write());
@@ -122,6 +138,10 @@ impl World {
         for s in scene.shards().filter(|s| set & 1 << s != 0) {
             let Some((_, at, _)) = protocol.ready(&scene.leases[s]) else { return Vec::new() };
             let at = scene.index(at);
+            if let Some((_, to)) = protocol.owed(&scene.leases[s]) {
+                ends.iter_mut().for_each(|end| end[s] = scene.index(to));
+                continue;
+            }
             if self.worker(w).holding(s).is_none() || !self.parents_over(scene, s, d) {
                 return Vec::new();
             }
@@ -151,8 +171,14 @@ impl World {
 
     /// Cuts a batch up to these ends (0: not of this shard).
     pub(crate) fn cut(&mut self, scene: &Scene, w: usize, d: usize, to: [u8; SHARDS]) -> CommitId {
-        let cid = cid(self.commits.len());
-        self.commits.push(Shared::new(Entry::NEW));
+        let owed = scene.shards().filter(|s| to[*s] > 0).find_map(|s| {
+            let (cid, _) = self.worker(w).protocol(d)?.owed(&scene.leases[s])?;
+            Some(cid)
+        });
+        let cid = owed.unwrap_or_else(|| {
+            self.commits.push(Shared::new(Entry::NEW));
+            cid(self.commits.len() - 1)
+        });
         let range = |s: usize| {
             let (fence, from, _) = self.worker(w).protocol(d)?.ready(&scene.leases[s])?;
             Some(Range { fence: fence.clone(), from: from.clone(), to: scene.position(to[s]).clone(), arrival: None })
@@ -160,14 +186,16 @@ impl World {
         let ranges: Vec<Range> = scene.shards().filter(|s| to[*s] > 0).filter_map(range).collect();
         for range in &ranges {
             let records = (scene.index(&range.from), scene.index(&range.to));
+            let before = self.entry(cid).ranges[scene.shard(&range.fence.lease)];
+            if owed.is_some() && before != records {
+                self.fault(format!(
+                    "I14: commit {} was declared for {before:?}, and is sent for {records:?}",
+                    number(cid)
+                ));
+            }
             self.entry_mut(cid).ranges[scene.shard(&range.fence.lease)] = records;
         }
         self.tell(scene, w, d, Event::Cut { cid, ranges });
-        if scene.scenario.staging {
-            self.workers[w].edit().tasks.push(Task::Stage(d, cid));
-        } else {
-            self.staged(scene, (w, d), cid);
-        }
         cid
     }
 
@@ -189,6 +217,7 @@ impl Message {
                 let s = scene.shard(&advance.fence.lease);
                 format!("the advance to {} at {} in shard {s}", advance.to, advance.destination)
             }
+            Self::Declare(declare) => format!("the declaration of commit {}", number(declare.cid)),
             Self::Done(cid) => format!("DONE of commit {}", number(*cid)),
             Self::Heartbeat { s, fence, position, .. } => {
                 format!("the heartbeat of {} in shard {s} with checkpoint {position}", fence.owner)
@@ -204,6 +233,10 @@ pub(crate) fn words(scene: &Scene, (w, task): (usize, &Task), from: &World, x: &
     let if_committed = |cid: CommitId| if was(cid) == Some(ReceiptState::Committed) { "written" } else { "refused" };
     match task {
         Task::Stage(_, cid) => format!("{me} has staged commit {}", number(*cid)),
+        Task::Declare { declare, .. } => {
+            let s = scene.shard(&declare.shard.fence.lease);
+            format!("{me} declares commit {}: {}", number(declare.cid), row(x, s))
+        }
         Task::Commit { commit, .. } => {
             let c = number(commit.cid());
             let how = match (was(commit.cid()), x.entry(commit.cid()).state()) {

@@ -1,6 +1,6 @@
 //! What must hold in every state.
 
-use standpipe_flow::{LeaseRow, ReceiptState};
+use standpipe_flow::{LeaseRow, PendingMode, ReceiptState};
 
 use crate::scene::Scene;
 use crate::world::{World, number};
@@ -27,7 +27,8 @@ impl World {
 
     /// I6: a row carries a commit only while its receipt is COMMITTED or DONE.
     fn check_pending(&self, row: &LeaseRow) -> Option<String> {
-        let mut pending = row.destinations.values().filter_map(|position| position.pending.as_ref());
+        let pending = row.destinations.values().filter_map(|position| position.pending.as_ref());
+        let mut pending = pending.filter(|pending| pending.mode != PendingMode::Declared);
         let bad = pending.find(|pending| {
             !matches!(self.entry(pending.cid).state(), Some(ReceiptState::Committed | ReceiptState::Done))
         })?;

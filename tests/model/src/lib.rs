@@ -7,7 +7,7 @@
 //! healthy worker can finish alone with every record delivered once. A repeat of records is forgiven only where an
 //! incident has named their object (protocol 4.7).
 //!
-//! Not in it: declared destinations, the bytes, sub-sequences, generations, clocks.
+//! Not in it: the bytes, sub-sequences, generations, clocks.
 
 mod adversary;
 mod carry;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::carry::row;
 use crate::scene::{SHARDS, Scene, WORKERS};
-use crate::world::{Message, World};
+use crate::world::{Message, World, number};
 
 /// The successors of one state, with their names if they are wanted.
 pub(crate) struct Moves<'a> {
@@ -113,13 +113,20 @@ impl<'a> Moves<'a> {
         }
         for d in scene.dests() {
             for set in 1u8..1 << scene.scenario.shards {
-                if set == 3 && scene.scenario.child {
+                if set == 3 && (scene.scenario.child || scene.scenario.declared) {
                     continue;
                 }
                 for to in from.ends_of_cut(scene, w, d, set) {
                     self.push(
                         |x| {
-                            let id = x.commits.len();
+                            let owed = from.worker(w).protocol(d).and_then(|protocol| {
+                                scene
+                                    .leases
+                                    .iter()
+                                    .filter(|lease| set & 1 << scene.shard(lease) != 0)
+                                    .find_map(|lease| protocol.owed(lease))
+                            });
+                            let id = owed.map_or(from.commits.len() + 1, |(cid, _)| number(cid));
                             format!(
                                 "{} cuts commit {id} at {}: {}",
                                 x.name(scene, w),

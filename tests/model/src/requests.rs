@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use standpipe_flow::{CommitId, ReceiptState};
+use standpipe_flow::{CommitId, Mode, ReceiptState};
 use standpipe_pipeline::protocol::{Answer, Event};
 
 use crate::carry::{How, words};
@@ -35,11 +35,23 @@ impl Moves<'_> {
                         x.tell(scene, w, *d, Event::Unstaged { cid: *cid });
                     },
                 );
-                if scene.scenario.idempotent {
+                if scene.mode() != Mode::Staged {
                     let name =
                         |x: &World| format!("{} has delivered commit {}, unheard", x.name(scene, w), number(*cid));
                     self.push(name, |x| x.deliver(scene, *d, *cid));
                 }
+            }
+            Task::Declare { d, run, declare } => {
+                self.answered(w, n);
+                self.send(w, Message::Declare(declare.clone()));
+                let asker = Asker { w, d: *d, cid: declare.cid, run: *run };
+                let name = |x: &World| {
+                    format!("{}'s deadline passes before commit {} is declared", x.name(scene, w), number(asker.cid))
+                };
+                self.push(name, |x| {
+                    x.finish(w, n);
+                    x.reply(scene, asker, Answer::Declared(false), How::AtOnce);
+                });
             }
             Task::Commit { .. } => self.commit(w, n, task),
             Task::Publish { .. } => self.publish(w, n, task),

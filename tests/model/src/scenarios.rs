@@ -170,6 +170,31 @@ pub(crate) fn all(size: Size) -> Vec<Scenario> {
             budget: Budget { takes: 2, java: 1, attempts: pick(1, 2, 2), ..CALM },
             ..PLAIN
         },
+        Scenario {
+            name: "S16",
+            what: "a declared destination: sent again under one id by whoever finds it, refused records are committed",
+            declared: true,
+            staging: true,
+            records: pick(2, 3, 3),
+            budget: Budget {
+                takes: pick(2, 2, 3),
+                crashes: pick(0, 1, 1),
+                attempts: pick(2, 2, 3),
+                unclear: pick(0, 1, 1),
+                late: pick(0, 0, 1),
+                ..CALM
+            },
+            ..PLAIN
+        },
+        Scenario {
+            name: "S17",
+            what: "a declared destination and a Java worker; its error objects aborted by others",
+            declared: true,
+            staging: true,
+            records: pick(2, 2, 3),
+            budget: Budget { takes: 2, java: 1, assigns: pick(0, 0, 1), attempts: 2, aborts: pick(0, 1, 1), ..CALM },
+            ..PLAIN
+        },
     ]
 }
 
@@ -221,6 +246,7 @@ pub(crate) fn walks() -> Vec<Scenario> {
         Scenario { name: "W5", what: "the same, parent and child", child: true, ..lane.clone() },
         Scenario { name: "W6", what: "the same, Java deletes ended leases", deletes: true, ..lane.clone() },
         Scenario { name: "W8", what: "the same, idempotent destinations", idempotent: true, ..lane.clone() },
+        Scenario { name: "W9", what: "the same, declared destinations", declared: true, ..lane.clone() },
         Scenario {
             name: "W7",
             what: "one shard, one destination, one output, no Java",

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use standpipe_flow::{
-    Checksum, CommitId, DestinationId, Held, LeaseKey, Output, OutputKind, Position, SequenceNumber, Tenure, WorkerId,
+    Checksum, CommitId, DestinationId, Held, LeaseKey, Mode, Output, OutputKind, Position, SequenceNumber, Tenure,
+    WorkerId,
 };
 
 /// Shards at most.
@@ -71,6 +72,8 @@ pub(crate) struct Scenario {
     /// The destinations are idempotent: staging delivers the records of even number, and the others are refused and end
     /// in an error object.
     pub idempotent: bool,
+    /// The destinations are declared: as idempotent ones, but that a repeat is one, and must come under the same id.
+    pub declared: bool,
     pub budget: Budget,
 }
 
@@ -91,6 +94,7 @@ impl Scenario {
         staging: false,
         old_heartbeats: false,
         idempotent: false,
+        declared: false,
         budget: Budget {
             takes: 2,
             crashes: 0,
@@ -182,6 +186,15 @@ impl Scene {
         usize::from(*id == self.destinations[1])
     }
 
+    /// How the destinations are brought to what they promise.
+    pub(crate) fn mode(&self) -> Mode {
+        match (self.scenario.idempotent, self.scenario.declared) {
+            (true, _) => Mode::Idempotent,
+            (_, true) => Mode::Declared,
+            _ => Mode::Staged,
+        }
+    }
+
     /// The object of a record within a commit; `None` if the destination itself takes it.
     pub(crate) fn output_of(&self, record: u8) -> Option<usize> {
         (!self.delivers(record)).then(|| usize::from(record) % self.scenario.outputs)
@@ -189,7 +202,7 @@ impl Scene {
 
     /// Whether staging delivers this record.
     pub(crate) fn delivers(&self, record: u8) -> bool {
-        self.scenario.idempotent && record.is_multiple_of(2)
+        (self.scenario.idempotent || self.scenario.declared) && record.is_multiple_of(2)
     }
 }
 

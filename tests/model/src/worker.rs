@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use standpipe_flow::write::{self, Take};
 use standpipe_flow::{
-    Advance, CommitId, DestinationPosition, Fence, Finalize, Holding, LeaseRow, Output, Receipt, ReceiptState, Staged,
-    Tenure,
+    Advance, CommitId, Declare, DestinationPosition, Fence, Finalize, Holding, LeaseRow, Mode, Output, Receipt,
+    ReceiptState, Staged, Tenure,
 };
 use standpipe_pipeline::protocol::{Answer, Effect, Event, Note, Protocol, StagedBatch};
 
-use crate::scene::{DESTINATIONS, SHARDS, Scene, output, output_index, tenure};
+use crate::scene::{self, DESTINATIONS, SHARDS, Scene, output, output_index, tenure};
 use crate::shared::{Shared, hash_unordered};
-use crate::world::{NEVER, Sent, Upload, World, number};
+use crate::world::{Entry, NEVER, Sent, Upload, World, number};
 
 thread_local! {
     /// Which of the recoveries were met, as bits in the order of [`KINDS`]: a model that never meets one proves nothing.
@@ -30,7 +30,7 @@ pub(crate) fn in_core() -> bool {
 }
 
 /// What is counted in [`REACHED`].
-pub(crate) const KINDS: [&str; 11] = [
+pub(crate) const KINDS: [&str; 12] = [
     "found committed",
     "found done",
     "found retracted",
@@ -42,6 +42,7 @@ pub(crate) const KINDS: [&str; 11] = [
     "incident",
     "dead while staging or refused",
     "advanced",
+    "found declared",
 ];
 
 pub(crate) fn reached() -> u16 {
@@ -61,6 +62,7 @@ fn reach(effect: &Effect) {
         Effect::Incident { .. } => 8,
         Effect::Dead { .. } => 9,
         Effect::Delivered { receipt, .. } if receipt.outputs.is_empty() => 10,
+        Effect::Note(Note::FoundDeclared) => 11,
         _ => return,
     };
     REACHED.set(REACHED.get() | 1 << kind);
@@ -82,6 +84,11 @@ impl Hash for Held {
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
     Stage(usize, CommitId),
+    Declare {
+        d: usize,
+        run: u64,
+        declare: Rc<Declare>,
+    },
     Commit {
         d: usize,
         run: u64,
@@ -138,6 +145,7 @@ impl Task {
             Self::Stage(_, cid) | Self::Read { cid, .. } | Self::Done { cid, .. } | Self::Answer { cid, .. } => {
                 Some(*cid)
             }
+            Self::Declare { declare, .. } => Some(declare.cid),
             Self::Commit { commit, .. } => Some(commit.cid()),
             Self::Publish { receipt, .. } | Self::Retract { receipt, .. } => Some(receipt.cid),
             Self::Soon { finalize, .. } | Self::Finalize { finalize, .. } => Some(finalize.cid),
@@ -160,6 +168,7 @@ impl Hash for Task {
         std::mem::discriminant(self).hash(hasher);
         match self {
             Self::Stage(d, cid) => (d, cid).hash(hasher),
+            Self::Declare { d, run, declare } => (d, run, declare).hash(hasher),
             Self::Commit { d, run, commit, sent } => (d, run, commit, sent).hash(hasher),
             Self::Read { d, cid, run } | Self::Done { d, cid, run } => (d, cid, run).hash(hasher),
             Self::Publish { d, run, receipt } | Self::Retract { d, run, receipt } => {
@@ -182,6 +191,7 @@ fn hash_answer<H: Hasher>(answer: &Answer, hasher: &mut H) {
     match answer {
         Answer::CommitRefused { lease, now } => (lease, now).hash(hasher),
         Answer::CommitExpired { sent } => sent.hash(hasher),
+        Answer::Declared(written) => written.hash(hasher),
         Answer::Receipt(receipt) => receipt.as_ref().map(|receipt| (receipt.state, &receipt.shards)).hash(hasher),
         Answer::Gone { outputs, published } => (outputs, published).hash(hasher),
         _ => {}
@@ -210,7 +220,8 @@ impl Worker {
     pub(crate) fn new(scene: &Scene, slot: usize, process: u8, config: u8) -> Self {
         let protocol = |d: usize| {
             let me = scene.worker(slot, process).clone();
-            let protocol = Protocol::new(me, scene.destinations[d].clone(), String::new(), String::new());
+            let protocol =
+                Protocol::new(me, (scene.destinations[d].clone(), scene.mode()), String::new(), String::new());
             (config & 1 << d != 0).then(|| Shared::new(protocol))
         };
         Self {
@@ -317,6 +328,9 @@ impl World {
     fn carry_out(&mut self, scene: &Scene, (w, d): (usize, usize), effect: Effect) {
         reach(&effect);
         match effect {
+            Effect::Stage { cid } if scene.scenario.staging => self.task(w, Task::Stage(d, cid)),
+            Effect::Stage { cid } => self.staged(scene, (w, d), cid),
+            Effect::Declare { run, declare } => self.task(w, Task::Declare { d, run, declare: Rc::from(declare) }),
             Effect::Commit { run, commit } => {
                 let entry = self.entry_mut(commit.receipt.cid);
                 let sent = std::mem::replace(&mut entry.sent, true);
@@ -405,14 +419,21 @@ impl World {
     /// The batch is durable and invisible; an idempotent destination has what it takes of it.
     pub(crate) fn staged(&mut self, scene: &Scene, (w, d): (usize, usize), cid: CommitId) {
         self.deliver(scene, d, cid);
-        let delivered = scene.scenario.idempotent;
+        let delivered = scene.mode() != Mode::Staged;
         let refused = self.entry(cid).ranges.iter().any(|(from, to)| (*from..*to).any(|r| !scene.delivers(r)));
         let outputs: Vec<Output> = (0..scene.scenario.outputs).filter(|_| refused).map(output).collect();
+        // What a declared batch leaves is staged under another id than the one that was sent.
+        let mut of = cid;
+        if scene.scenario.declared && !outputs.is_empty() {
+            of = scene::cid(self.commits.len());
+            let ranges = self.entry(cid).ranges;
+            self.commits.push(Shared::new(Entry { ranges, ..Entry::NEW }));
+        }
         for n in 0..outputs.len() {
-            self.entry_mut(cid).uploads[n] = Upload::Open;
+            self.entry_mut(of).uploads[n] = Upload::Open;
         }
         let staged = Staged { outputs, ..Staged::default() };
-        let batch = Box::new(StagedBatch { staged, records: 1, delivered });
+        let batch = Box::new(StagedBatch { staged, records: 1, delivered, cid: of });
         self.tell(scene, w, d, Event::Staged { cid, staged: batch });
     }
 

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
-    Advance, Commit, CommitId, DestinationId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Position,
-    Receipt, ReceiptState,
+    Advance, Commit, CommitId, Declare, DestinationId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow,
+    PendingMode, Position, Receipt, ReceiptState,
 };
 
 use crate::scene::{Budget, DESTINATIONS, OUTPUTS, RECORDS, SHARDS, Scene, WORKERS, cid_index};
@@ -39,6 +39,8 @@ pub(crate) struct Entry {
     pub sent: bool,
     /// Nobody can ever come back to it.
     pub over: bool,
+    /// A row carries it, or has carried it, as what is about to be sent.
+    pub declared: bool,
     /// The records of each shard that it was cut for: those between.
     pub ranges: [(u8, u8); SHARDS],
 }
@@ -50,6 +52,7 @@ impl Entry {
         discarded: false,
         sent: false,
         over: false,
+        declared: false,
         ranges: [(0, 0); SHARDS],
     };
 
@@ -66,7 +69,7 @@ impl Entry {
 
 impl Hash for Entry {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        (self.uploads, self.discarded, self.sent, self.over, self.ranges).hash(hasher);
+        (self.uploads, self.discarded, self.sent, self.over, self.declared, self.ranges).hash(hasher);
         self.receipt.as_ref().map(|receipt| (receipt.state, &receipt.shards)).hash(hasher);
     }
 }
@@ -95,6 +98,7 @@ pub(crate) enum Message {
     Complete(CommitId, usize),
     Finalize(Rc<Finalize>),
     Advance(Rc<Advance>),
+    Declare(Rc<Declare>),
     Done(CommitId),
     /// Of worker `w` for shard `s`; `current` while its counter is the row's.
     Heartbeat {
@@ -137,6 +141,8 @@ pub(crate) struct Ghost {
     pub java: [u8; SHARDS],
     /// Records, as bits, that an incident has named: they may be there twice.
     pub excused: [[u8; DESTINATIONS]; SHARDS],
+    /// Under which id a declared destination got each record: of its entry, plus one.
+    pub under: [[[u8; RECORDS]; DESTINATIONS]; SHARDS],
 }
 
 #[derive(Clone)]
@@ -180,6 +186,7 @@ impl World {
                 start: [[NEVER; DESTINATIONS]; SHARDS],
                 java: [0; SHARDS],
                 excused: [[0; DESTINATIONS]; SHARDS],
+                under: [[[0; RECORDS]; DESTINATIONS]; SHARDS],
             },
             tenures: 0,
             fault: None,
@@ -265,6 +272,11 @@ impl World {
         if is.pending.as_ref().is_some_and(|now| now.cid == pending.cid) {
             return None;
         }
+        if pending.mode == PendingMode::Declared {
+            // Whether its records are there is for I1 to say; that they need not be, for `check_records`.
+            let ends = is.at == pending.to || is.at == was.at;
+            return (!ends).then(|| format!("I8: declared commit {} leaves the row at {}", number(pending.cid), is.at));
+        }
         match self.entry(pending.cid).state() {
             Some(ReceiptState::Done) if is.at == pending.to => None,
             Some(ReceiptState::Retracted) if is.at == was.at => None,
@@ -297,14 +309,24 @@ impl World {
             let s = scene.shard(&shard.fence.lease);
             let Some(row) = self.row(s) else { continue };
             let Some(position) = row.destinations.get(&commit.receipt.destination) else { continue };
-            let carried = position.pending.as_ref().map(|pending| self.entry(pending.cid).state());
-            let reached = position.reached().clone();
+            let pending = position.pending.as_ref();
+            let declared = pending.filter(|pending| pending.mode == PendingMode::Declared).cloned();
+            let carried = pending.map(|pending| self.entry(pending.cid).state()).filter(|_| declared.is_none());
+            let reached = match &declared {
+                Some(pending) if shard.from == pending.to => pending.to.clone(), // acknowledged, and finalized by this
+                _ => position.reached().clone(),
+            };
+            let replaces = declared.as_ref().is_some_and(|pending| shard.from != pending.to);
+            let cuts_short = replaces && declared.is_some_and(|pending| pending.to != shard.to);
             let holder = row.checkpoint_owner.as_ref().or(row.owner.as_ref()).cloned();
             let below = shard.from < row.checkpoint;
             if holder.as_ref() != Some(&shard.fence.owner) {
                 self.fault(format!("I9: {} commits while the lease is held by {holder:?}", shard.fence.owner));
             }
-            if below {
+            if cuts_short {
+                self.fault(format!("I14: commit {} replaces a declared one of another range", number(cid)));
+            }
+            if below && !replaces {
                 self.fault(format!("I16: commit {} starts below checkpoint", number(cid)));
             }
             if reached != shard.from {
@@ -356,11 +378,24 @@ impl World {
         }
     }
 
-    /// An idempotent destination takes what it takes of a batch: again changes nothing.
+    /// An idempotent destination takes what it takes of a batch: again changes nothing. A declared one is sent it again under
+    /// the same id, or it is a repeat that nobody can tell.
     pub(crate) fn deliver(&mut self, scene: &Scene, d: usize, cid: CommitId) {
+        if scene.scenario.declared && !self.entry(cid).declared {
+            self.fault(format!("I14: commit {} is sent before its range is written down", number(cid)));
+        }
         for (s, (from, to)) in self.entry(cid).ranges.into_iter().enumerate() {
             for r in (from..to).filter(|r| scene.delivers(*r)) {
                 self.ghost.visible[s][d][usize::from(r)] = 1;
+                let before = std::mem::replace(&mut self.ghost.under[s][d][usize::from(r)], number(cid) as u8);
+                let repeats = scene.scenario.declared && before != 0 && usize::from(before) != number(cid);
+                if repeats && self.ghost.excused[s][d] & 1 << r == 0 {
+                    self.fault(format!(
+                        "DUPLICATE: record {} of shard {s} is sent as commit {before} and as commit {}",
+                        r + 1,
+                        number(cid)
+                    ));
+                }
             }
         }
     }
@@ -384,6 +419,12 @@ impl World {
         let d = scene.dest(&receipt.destination);
         for shard in &receipt.shards {
             self.cover(scene, (scene.shard(&shard.lease), d), (&shard.from, &shard.to), false);
+            if scene.scenario.declared {
+                // Its error objects are lost: the batch that left them is sent again, under another id.
+                for r in scene.index(&shard.from)..scene.index(&shard.to) {
+                    self.ghost.excused[scene.shard(&shard.lease)][d] |= 1 << r;
+                }
+            }
             if let Some((lease, at)) = self.carried(scene, &shard.lease, &receipt.destination, cid) {
                 self.write(scene, &write::finalize(&lease, &receipt.destination, cid, (&at, None)));
             }

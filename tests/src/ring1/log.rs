@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
-    Advance, Commit, CommitError, CommitId, CommitLog, Finalize, LeaseKey, LeaseRow, Receipt, ReceiptState, WorkerId,
+    Advance, Commit, CommitError, CommitId, CommitLog, Declare, Finalize, LeaseKey, LeaseRow, Receipt, ReceiptState, WorkerId,
 };
 
 use super::store::{ReceiptWrite, Store};
@@ -149,6 +149,10 @@ impl CommitLog for ScriptedLog {
 
     async fn finalize(&self, finalize: &Finalize) -> Result<(), CommitError> {
         self.row_write("finalize", finalize.write()).await
+    }
+
+    async fn declare(&self, declare: &Declare) -> Result<(), CommitError> {
+        self.row_write("declare", declare.write()).await
     }
 
     async fn advance(&self, advance: &Advance) -> Result<(), CommitError> {

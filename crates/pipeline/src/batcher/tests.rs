@@ -52,7 +52,7 @@ fn s(seconds: u64) -> Duration {
 #[test]
 fn a_batch_is_cut_by_size_and_by_the_age_of_its_oldest_record() {
     let mut batcher = batcher(100, 10, 32);
-    batcher.open(lease(1), T, at(0));
+    batcher.open(lease(1), T, at(0), None);
     batcher.push(chunk(1, 0, 3, 10), (), s(5)).expect("continues");
     assert!(batcher.cut(s(14), false, |_| true).is_none());
     assert_eq!(batcher.due(|_| true), Some(s(15)));
@@ -63,10 +63,59 @@ fn a_batch_is_cut_by_size_and_by_the_age_of_its_oldest_record() {
 }
 
 #[test]
+fn a_declared_range_is_cut_exactly_as_soon_as_it_is_whole_and_never_before() {
+    let mut batcher = batcher(25, 10, 1);
+    batcher.open(lease(1), T, at(0), Some(at(6)));
+    batcher.push(chunk(1, 0, 4, 10), (), s(0)).expect("continues");
+    batcher.flush(&lease(1));
+    assert!(batcher.cut(s(99), true, |_| true).is_none(), "neither size nor age nor memory nor hand-over cuts it");
+    assert_eq!(batcher.due(|_| true), None);
+    batcher.push(chunk(1, 4, 6, 10), (), s(1)).expect("continues");
+    batcher.push(chunk(1, 6, 7, 10), (), s(1)).expect("continues");
+    let cut = batcher.cut(s(1), false, |_| true).expect("whole");
+    assert_eq!((cut.reason, cut.shards[0].to.clone(), cut.shards[0].chunks.len()), (CutReason::Declared, at(6), 2));
+    let rest = batcher.cut(s(1), false, |_| true).expect("it is flushed");
+    assert_eq!((rest.reason, rest.shards[0].to.clone()), (CutReason::HandOver, at(7)));
+}
+
+#[test]
+fn a_declared_range_to_the_end_of_its_shard_waits_for_that_and_one_before_it_does_not_reach_it() {
+    let mut ends = batcher(1_000, 10, 1);
+    ends.open(lease(1), T, at(0), Some(Position::ShardEnd));
+    ends.push(chunk(1, 0, 4, 10), (), s(0)).expect("continues");
+    assert!(ends.cut(s(99), false, |_| true).is_none());
+    ends.end(&lease(1), T, &at(4)).expect("everything came");
+    assert_eq!(ends.cut(s(99), false, |_| true).expect("whole").shards[0].to, Position::ShardEnd);
+
+    let mut before = batcher(1_000, 10, 1);
+    before.open(lease(1), T, at(0), Some(at(4)));
+    before.push(chunk(1, 0, 4, 10), (), s(0)).expect("continues");
+    before.end(&lease(1), T, &at(4)).expect("everything came");
+    assert_eq!(before.cut(s(0), false, |_| true).expect("whole").shards[0].to, at(4));
+    let last = before.cut(s(0), false, |_| true).expect("the end is left");
+    assert_eq!((last.reason, last.shards[0].to.clone()), (CutReason::ShardEnd, Position::ShardEnd));
+}
+
+#[test]
+fn where_a_batch_is_one_shard_each_is_due_by_itself_and_the_oldest_goes_first() {
+    let mut batcher = batcher(100, 10, 1);
+    for (n, since) in [(1, 5), (2, 0)] {
+        batcher.open(lease(n), T, at(0), None);
+        batcher.push(chunk(n, 0, 6, 10), (), s(since)).expect("continues");
+    }
+    assert!(batcher.cut(s(5), false, |_| true).is_none(), "together they are an object, none of them is");
+    let cut = batcher.cut(s(10), false, |_| true).expect("due");
+    assert_eq!((cut.reason, cut.shards.len(), &cut.shards[0].lease), (CutReason::Interval, 1, &lease(2)));
+    assert!(batcher.cut(s(10), false, |_| true).is_none());
+    batcher.push(chunk(1, 6, 11, 10), (), s(11)).expect("continues");
+    assert_eq!(batcher.cut(s(11), false, |_| true).expect("full").reason, CutReason::Size);
+}
+
+#[test]
 fn a_shard_that_is_not_published_yet_is_left_out_and_kept() {
     let mut batcher = batcher(1, 10, 32);
     for n in [1, 2] {
-        batcher.open(lease(n), T, at(0));
+        batcher.open(lease(n), T, at(0), None);
         batcher.push(chunk(n, 0, 1, 10), (), s(0)).expect("continues");
     }
     let cut = batcher.cut(s(0), false, |key| *key == lease(2)).expect("full");
@@ -78,7 +127,7 @@ fn a_shard_that_is_not_published_yet_is_left_out_and_kept() {
 fn a_batch_is_cut_by_the_number_of_its_records_however_small_they_are() {
     let mut batcher = batcher(1 << 40, 1_000, 32);
     for n in [1, 2] {
-        batcher.open(lease(n), T, at(0));
+        batcher.open(lease(n), T, at(0), None);
         batcher.push(chunk(n, 0, 300_000, 0), (), s(0)).expect("continues");
     }
     assert!(batcher.cut(s(0), false, |_| true).is_none());
@@ -91,7 +140,7 @@ fn a_batch_is_cut_by_the_number_of_its_records_however_small_they_are() {
 #[test]
 fn an_end_before_everything_has_come_is_refused_and_reading_goes_on_where_it_stood() {
     let mut batcher = batcher(1000, 10, 32);
-    batcher.open(lease(1), T, at(0));
+    batcher.open(lease(1), T, at(0), None);
     batcher.push(chunk(1, 0, 3, 10), (), s(0)).expect("continues");
     assert_eq!(batcher.end(&lease(1), T, &at(5)), Err(Invariant::I15), "records 4 and 5 never came");
     assert!(batcher.cut(s(0), false, |_| true).is_none(), "nothing says that the shard has ended");
@@ -105,7 +154,7 @@ fn an_end_before_everything_has_come_is_refused_and_reading_goes_on_where_it_sto
 #[test]
 fn a_shard_end_is_cut_at_once_even_without_a_record_and_only_once() {
     let mut batcher = batcher(1000, 10, 32);
-    batcher.open(lease(1), T, at(7));
+    batcher.open(lease(1), T, at(7), None);
     batcher.end(&lease(1), T, &at(7)).expect("nothing is missing");
     let cut = batcher.cut(s(0), false, |_| true).expect("due");
     assert_eq!(
@@ -118,7 +167,7 @@ fn a_shard_end_is_cut_at_once_even_without_a_record_and_only_once() {
 #[test]
 fn what_does_not_continue_or_belongs_to_another_acquisition_is_refused() {
     let mut batcher = batcher(1000, 10, 32);
-    batcher.open(lease(1), T, at(5));
+    batcher.open(lease(1), T, at(5), None);
     assert_eq!(batcher.push(chunk(1, 4, 6, 1), (), s(0)), Err(Invariant::I15));
     assert_eq!(batcher.push(chunk(1, 6, 7, 1), (), s(0)), Err(Invariant::I15));
     assert_eq!(batcher.push(chunk(2, 0, 1, 1), (), s(0)), Err(Invariant::I9));
@@ -132,7 +181,7 @@ fn what_does_not_continue_or_belongs_to_another_acquisition_is_refused() {
 fn a_lane_holds_so_many_shards_and_a_hand_over_goes_first() {
     let mut batcher = batcher(1 << 20, 10, 2);
     for n in 1..=5 {
-        batcher.open(lease(n), T, at(0));
+        batcher.open(lease(n), T, at(0), None);
         batcher.push(chunk(n, 0, 1, 10), (), s(0)).expect("continues");
     }
     batcher.flush(&lease(5));
@@ -144,7 +193,7 @@ fn a_lane_holds_so_many_shards_and_a_hand_over_goes_first() {
 #[test]
 fn memory_pressure_cuts_what_there_is() {
     let mut batcher = batcher(1 << 20, 1000, 32);
-    batcher.open(lease(1), T, at(0));
+    batcher.open(lease(1), T, at(0), None);
     assert!(batcher.cut(s(0), true, |_| true).is_none(), "nothing buffered");
     batcher.push(chunk(1, 0, 1, 10), (), s(0)).expect("continues");
     assert_eq!(batcher.cut(s(0), true, |_| true).expect("due").reason, CutReason::Memory);
@@ -154,7 +203,7 @@ fn memory_pressure_cuts_what_there_is() {
 #[test]
 fn memory_pressure_cuts_records_without_data() {
     let mut batcher = batcher(1 << 20, 1000, 32);
-    batcher.open(lease(1), T, at(0));
+    batcher.open(lease(1), T, at(0), None);
     batcher.push(Chunk { records: Vec::new(), ..chunk(1, 0, 1, 0) }, (), s(0)).expect("continues");
     assert!(batcher.cut(s(0), true, |_| true).is_none(), "what was dropped holds nothing");
     batcher.push(chunk(1, 1, 2, 0), (), s(0)).expect("continues");
@@ -165,7 +214,7 @@ fn memory_pressure_cuts_records_without_data() {
 #[test]
 fn a_batch_ends_where_a_chunk_ends() {
     let mut batcher = batcher(1, 1000, 32);
-    batcher.open(lease(1), T, at(0));
+    batcher.open(lease(1), T, at(0), None);
     batcher.push(chunk(1, 0, 500, 100), (), s(0)).expect("continues");
     let cut = batcher.cut(s(0), false, |_| true).expect("full");
     assert_eq!((cut.reason, cut.shards[0].to.clone()), (CutReason::Size, at(500)));
@@ -179,7 +228,7 @@ proptest! {
         let mut batcher = batcher(200, 3, 2);
         let mut pushed = [0u64; 4];
         let mut cut_to = [0u64; 4];
-        for n in 0..4 { batcher.open(lease(n), T, at(0)); }
+        for n in 0..4 { batcher.open(lease(n), T, at(0), None); }
         let mut now = 0;
         let mut take = |batcher: &mut Batcher<()>, now: u64, memory: bool, all: bool| {
             while let Some(cut) = batcher.cut(s(now), memory, |key| all || *key != lease(3)) {
@@ -223,7 +272,7 @@ fn partitioning(size_bytes: u64, partitions_max: usize) -> Batcher<()> {
     let interval = Duration::from_secs(10);
     let mut batcher =
         Batcher::new(BatchLimits { size_bytes, interval, shards_max: 32, partitions_max: Some(partitions_max) });
-    batcher.open(lease(1), T, at(0));
+    batcher.open(lease(1), T, at(0), None);
     batcher
 }
 
@@ -263,7 +312,7 @@ fn with_one_partition_more_than_there_may_be_the_others_are_cut() {
 #[test]
 fn only_shards_that_may_be_cut_are_weighed() {
     let mut batcher = partitioning(50, 3);
-    batcher.open(lease(2), T, at(0));
+    batcher.open(lease(2), T, at(0), None);
     batcher.push(partitioned(0, &[1, 2, 3, 4, 5]), (), s(0)).expect("continues");
     batcher.push(Chunk { lease: lease(2), ..partitioned(0, &[1, 1, 1, 1]) }, (), s(0)).expect("continues");
     assert!(batcher.cut(s(0), false, |key| *key == lease(2)).is_none(), "forty bytes of one partition");
@@ -276,7 +325,7 @@ fn only_shards_that_may_be_cut_are_weighed() {
 #[test]
 fn what_is_rejected_counts_among_the_records_and_holds_memory() {
     let mut batcher = batcher(1 << 40, 1_000, 32);
-    batcher.open(lease(1), T, at(0));
+    batcher.open(lease(1), T, at(0), None);
     let mut all_rejected = chunk(1, 0, 600_000, 0);
     let records = std::mem::take(&mut all_rejected.records);
     let reject = |record: &Record| standpipe_flow::RejectedRecord::of((&lease(1), record), "type", "Code", "why");

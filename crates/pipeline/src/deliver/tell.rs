@@ -129,6 +129,7 @@ fn label(note: Note) -> &'static str {
         Note::FoundCommitted => "committed",
         Note::FoundDone => "done",
         Note::FoundRetracted => "found_retracted",
+        Note::FoundDeclared => "declared",
         Note::Retracted => "retracted",
         Note::Recognised => "recognised",
         Note::Adopted => "adopted",

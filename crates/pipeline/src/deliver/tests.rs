@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::{
-    Advance, BatchLimits, Chunk, Commit, CommitError, DeliveryError, DestinationPosition, Fence, Finalize, Generation,
-    LeaseRow, Mode, Output, Published, Receipt, Record, SequenceNumber, Staged,
+    Advance, BatchLimits, Chunk, Commit, CommitError, Declare, DeliveryError, DestinationPosition, Fence, Finalize,
+    Generation, LeaseRow, Mode, Output, Published, Receipt, Record, SequenceNumber, Staged,
 };
 use tokio::sync::oneshot;
 
@@ -68,6 +68,9 @@ impl CommitLog for Silent {
         std::future::pending().await
     }
     async fn finalize(&self, _: &Finalize) -> Result<(), CommitError> {
+        std::future::pending().await
+    }
+    async fn declare(&self, _: &Declare) -> Result<(), CommitError> {
         std::future::pending().await
     }
     async fn advance(&self, _: &Advance) -> Result<(), CommitError> {

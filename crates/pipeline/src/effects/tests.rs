@@ -110,6 +110,9 @@ impl CommitLog for Scripted {
     async fn finalize(&self, _: &Finalize) -> Result<(), CommitError> {
         Ok(())
     }
+    async fn declare(&self, _: &Declare) -> Result<(), CommitError> {
+        Ok(())
+    }
     async fn advance(&self, _: &Advance) -> Result<(), CommitError> {
         Ok(())
     }
@@ -170,6 +173,53 @@ async fn what_is_refused_for_too_long_is_given_up_and_only_time_of_refusals_coun
     assert_eq!(published(Some(Duration::ZERO), many(2)).await.0, Answer::GaveUp);
 }
 
+/// A commit that is lost while it is refused is taken back, and its records come in another: the time for which they were
+/// refused goes on, or commits would follow each other for ever.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_refusals_goes_on_with_the_records_of_a_commit_that_is_taken_back() {
+    let lost = || Ok(Published::Gone { outputs: Vec::new(), published: true });
+    let mut answers: Vec<_> = (0..20).flat_map(|_| [Err(refused()), Err(refused()), lost()]).collect();
+    answers.push(Ok(Published::All));
+    let answers = Mutex::new(answers.into_iter().rev().collect());
+    let refused_max = Some(Duration::from_secs(20));
+    let scripted = Arc::new(Scripted { refused_max, answers, ..Scripted::default() });
+    let context = context(&scripted);
+    let mut commits = 0;
+    let publish = async |number: u8| {
+        let receipt = conformance::receipt(CommitId([number; 16]), &conformance::batch(1), Staged::default());
+        let Event::Answer { answer, .. } = context.clone().publish(1, receipt).await else { panic!("an answer") };
+        answer
+    };
+    while matches!(publish(commits).await, Answer::Gone { .. }) {
+        commits += 1;
+    }
+    assert!((5..12).contains(&commits), "about two seconds each: {commits}");
+    assert_eq!(*scripted.gave_up.lock().expect("no test panics with it"), 2, "giving up is tried again");
+    let next = conformance::receipt(CommitId([0; 16]), &conformance::batch(1), Staged::default());
+    assert_eq!(context.refused.of(&next), Duration::ZERO, "what comes behind it counts anew");
+}
+
+/// The alarm is there while publishing fails for long, and not for a failure that passes.
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_five_minutes_raises_the_alarm_until_it_is_published() {
+    let answers =
+        Mutex::new((0..10).map(|_| Err(DeliveryError::Retry { after: None, cause: "busy".to_owned() })).collect());
+    let scripted = Arc::new(Scripted { answers, ..Scripted::default() });
+    let context = context(&scripted);
+    let blocked = || context.metrics.publish_blocked.get_or_create(&context.at).get();
+    let receipt = conformance::receipt(CommitId([1; 16]), &conformance::batch(1), Staged::default());
+    let mut publishing = std::pin::pin!(context.clone().publish(1, receipt.clone()));
+    assert!(tokio::time::timeout(Duration::from_secs(20), &mut publishing).await.is_err());
+    assert_eq!(blocked(), 0, "it may pass");
+    publishing.await;
+    scripted.answers.lock().expect("no test panics with it").extend((0..100).map(|_| Err(away())));
+    let mut publishing = std::pin::pin!(context.clone().publish(1, receipt));
+    assert!(tokio::time::timeout(Duration::from_secs(300_000), &mut publishing).await.is_err());
+    assert_eq!(blocked(), 1);
+    publishing.await;
+    assert_eq!(blocked(), 0);
+}
+
 fn context(scripted: &Arc<Scripted>) -> Context {
     let running = || Running(tokio::time::Instant::now());
     Context {
@@ -182,6 +232,7 @@ fn context(scripted: &Arc<Scripted>) -> Context {
         at: At { pipeline: "p".to_owned(), destination: "d".to_owned() },
         error_turn: Arc::new(Semaphore::new(1)),
         retention: Duration::ZERO,
+        refused: Carried::default(),
     }
 }
 
@@ -229,7 +280,7 @@ fn staged(scripted: Scripted, fates: &[Vec<Fate>]) -> (StagedBatch, Vec<ExtraObj
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
         let scripted = Arc::new(scripted);
-        let event = context(&scripted).stage(CommitId([1; 16]), batch(fates)).await;
+        let event = context(&scripted).stage(CommitId([1; 16]), CommitId([1; 16]), batch(fates)).await;
         let Event::Staged { staged, .. } = event else { panic!("{event:?}") };
         let objects = std::mem::take(&mut *scripted.objects.lock().expect("no test panics with it"));
         (*staged, objects)

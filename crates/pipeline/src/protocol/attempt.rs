@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use standpipe_flow::{
-    Advance, Commit, CommitId, CommitShard, DestinationPosition, LeaseKey, LeaseRow, Millis, Output, Pending,
-    PendingMode, Position, Range, Receipt, ReceiptShard, ReceiptState, Tenure,
+    Advance, Commit, CommitId, CommitShard, Declare, DestinationPosition, LeaseKey, LeaseRow, Millis, Mode, Output,
+    Pending, PendingMode, Position, Range, Receipt, ReceiptShard, ReceiptState, Tenure,
 };
 
 use super::event::StagedBatch;
@@ -21,6 +21,8 @@ pub(super) struct Attempt {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Phase {
+    /// The row is being told what will be sent.
+    Declaring(Vec<Range>),
     Staging(Vec<Range>),
     /// Delivered, with nothing to commit: each shard's position is on its way.
     Advancing(Box<HashedReceipt>),
@@ -77,42 +79,86 @@ impl Attempt {
 
     /// Whether it is a batch of ours that is not yet decided: these hold memory or a reader up.
     pub(super) fn undecided(&self) -> bool {
-        matches!(self.phase, Phase::Staging(_) | Phase::Advancing(_) | Phase::Committing(_))
+        matches!(self.phase, Phase::Declaring(_) | Phase::Staging(_) | Phase::Advancing(_) | Phase::Committing(_))
     }
 
-    /// Whether a commit of this shard is, or may be, on its way.
+    /// Whether a commit or a declared range of this shard is, or may be, on its way.
     pub(super) fn committing(&self, lease: &LeaseKey) -> bool {
-        let sent =
-            matches!(self.phase, Phase::Committing(_) | Phase::Asking(Doubt::Unclear(_) | Doubt::Refused { .. }));
+        let sent = matches!(
+            self.phase,
+            Phase::Declaring(_) | Phase::Committing(_) | Phase::Asking(Doubt::Unclear(_) | Doubt::Refused { .. })
+        );
         sent && self.held.contains_key(lease)
     }
 }
 
 impl Protocol {
-    pub(super) fn cut(&mut self, cid: CommitId, ranges: Vec<Range>) {
+    pub(super) fn cut(&mut self, cid: CommitId, ranges: Vec<Range>, effects: &mut Vec<Effect>) {
         let run = self.next_run();
         let mut held = BTreeMap::new();
+        let mut owed = false;
         for range in &ranges {
             let shard = self.shards.get_mut(&range.fence.lease).expect("a shard is cut only while it is ready");
             assert!(shard.stage == Stage::Ready && shard.fence == range.fence, "I7: one outstanding commit a shard");
             assert!(shard.at == range.from && range.from <= range.to, "I2: a range begins at the shard's position");
-            assert!(range.from >= shard.checkpoint, "I16: no commit starts below the checkpoint");
+            if let Some((declared, to)) = &shard.owed {
+                assert!(*to == range.to, "I14: a declared id is one fixed range");
+                assert!(self.mode != Mode::Declared || *declared == cid, "I14: a declared range keeps its id");
+                owed = true;
+            } else {
+                assert!(range.from >= shard.checkpoint, "I16: no commit starts below the checkpoint");
+            }
             shard.stage = Stage::Busy(cid);
             held.insert(range.fence.lease.clone(), range.fence.tenure);
         }
-        let attempt = Attempt { run, held, phase: Phase::Staging(ranges) };
-        assert!(self.attempts.insert(cid, attempt).is_none(), "a commit id is used once");
+        let declares = self.mode == Mode::Declared && !owed;
+        let phase = if declares {
+            let [range] = ranges.as_slice() else { panic!("I14: a declared id is one range, of one shard") };
+            effects.push(Effect::Declare { run, declare: Box::new(self.declare_of(cid, range)) });
+            Phase::Declaring(ranges)
+        } else {
+            effects.push(Effect::Stage { cid });
+            Phase::Staging(ranges)
+        };
+        assert!(self.attempts.insert(cid, Attempt { run, held, phase }).is_none(), "a commit id is used once");
+    }
+
+    fn declare_of(&self, cid: CommitId, range: &Range) -> Declare {
+        Declare { destination: self.destination.clone(), cid, shard: self.commit_shard(range) }
+    }
+
+    /// The row carries the range now, or it never will under this acquisition.
+    fn declared(&mut self, cid: CommitId, ranges: Vec<Range>, written: bool, effects: &mut Vec<Effect>) {
+        if !written {
+            effects.push(Effect::Dead { cid, why: "its range could not be declared" });
+            for lease in self.end_attempt(cid) {
+                self.walk_away(&lease, "its range could not be declared", effects);
+            }
+            return;
+        }
+        for range in &ranges {
+            let Some(shard) = self.shard(&range.fence.lease, range.fence.tenure) else { continue };
+            (shard.previous, shard.owed) = (None, Some((cid, range.to.clone())));
+            self.settle_pending(&range.fence.lease, (cid, PendingMode::Declared, &range.to), effects);
+        }
+        self.enter(cid, Phase::Staging(ranges));
+        effects.push(Effect::Stage { cid });
     }
 
     pub(super) fn staged(&mut self, cid: CommitId, batch: StagedBatch, effects: &mut Vec<Effect>) {
         let Some(Attempt { phase: Phase::Staging(ranges), run, .. }) = self.attempts.get(&cid) else {
             // The attempt died while it was being staged. Its transaction was never sent, so its maker may discard it.
-            effects.push(Effect::Discard { cid, outputs: batch.staged.outputs });
+            effects.push(Effect::Discard { cid: batch.cid, outputs: batch.staged.outputs });
             return;
         };
         let (run, ranges) = (*run, ranges.clone());
         let delivered = batch.delivered && batch.staged.outputs.is_empty();
-        let commit = self.commit_of(cid, &ranges, batch);
+        let declared = self.mode == Mode::Declared;
+        let commit = self.commit_of(if delivered { cid } else { batch.cid }, &ranges, batch);
+        if delivered && declared {
+            return self.acknowledged(commit.receipt, effects);
+        }
+        let cid = self.rename(cid, commit.receipt.cid);
         // A commit that the row may still carry is finalized by the next one alone.
         if delivered && commit.shards.iter().all(|shard| shard.previous.is_none()) {
             return self.advance(&ranges, commit.receipt, effects);
@@ -123,17 +169,44 @@ impl Protocol {
         effects.push(Effect::Commit { run, commit: Box::new(commit) });
     }
 
-    fn commit_of(&self, cid: CommitId, ranges: &[Range], batch: StagedBatch) -> Commit {
-        let shard = |range: &Range| {
-            let known = self.shards.get(&range.fence.lease);
-            CommitShard {
-                fence: range.fence.clone(),
-                from: range.from.clone(),
-                from_arrival: known.and_then(|shard| shard.arrival),
-                to: range.to.clone(),
-                previous: known.and_then(|shard| shard.previous),
+    /// One shard's part of a write that leaves something pending. A declared range gives way to the commit of its errors.
+    fn commit_shard(&self, range: &Range) -> CommitShard {
+        let known = self.shards.get(&range.fence.lease);
+        let owed = known.and_then(|shard| shard.owed.as_ref()).map(|(cid, _)| *cid);
+        CommitShard {
+            fence: range.fence.clone(),
+            from: range.from.clone(),
+            from_arrival: known.and_then(|shard| shard.arrival),
+            to: range.to.clone(),
+            previous: known.and_then(|shard| shard.previous).or(owed),
+        }
+    }
+
+    /// What a declared batch leaves in S3 is committed under an id of its own: the attempt goes on under that.
+    fn rename(&mut self, cid: CommitId, other: CommitId) -> CommitId {
+        if let Some(attempt) = (cid != other).then(|| self.attempts.remove(&cid)).flatten() {
+            for lease in attempt.held.keys() {
+                if let Some(shard) = self.shards.get_mut(lease).filter(|shard| shard.stage == Stage::Busy(cid)) {
+                    shard.stage = Stage::Busy(other);
+                }
             }
-        };
+            assert!(self.attempts.insert(other, attempt).is_none(), "a commit id is used once");
+        }
+        other
+    }
+
+    /// Every record of a declared range was acknowledged: what DONE is to a commit.
+    fn acknowledged(&mut self, receipt: Receipt, effects: &mut Vec<Effect>) {
+        let cid = receipt.cid;
+        for lease in self.end_attempt(cid) {
+            if let Some(listed) = receipt.shards.iter().find(|listed| listed.lease == lease) {
+                self.pass(&lease, cid, (listed.to.clone(), listed.arrival), effects);
+            }
+        }
+        effects.push(Effect::Delivered { receipt: Box::new(receipt), by_us: true });
+    }
+
+    fn commit_of(&self, cid: CommitId, ranges: &[Range], batch: StagedBatch) -> Commit {
         let listed = |range: &Range| ReceiptShard {
             lease: range.fence.lease.clone(),
             from: range.from.clone(),
@@ -143,7 +216,7 @@ impl Protocol {
             arrival: range.arrival,
         };
         Commit {
-            shards: ranges.iter().map(shard).collect(),
+            shards: ranges.iter().map(|range| self.commit_shard(range)).collect(),
             receipt: Receipt {
                 gave_up: false,
                 cid,
@@ -208,7 +281,7 @@ impl Protocol {
             return;
         }
         match &attempt.phase {
-            Phase::Staging(_) => self.die(cid, "a lease of it was lost", effects),
+            Phase::Declaring(_) | Phase::Staging(_) => self.die(cid, "a lease of it was lost", effects),
             Phase::Advancing(_) if attempt.held.is_empty() => {
                 self.die(cid, "its leases were lost before their positions were written", effects);
             }
@@ -234,6 +307,7 @@ impl Protocol {
     pub(super) fn answer(&mut self, cid: CommitId, run: u64, answer: Answer, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.attempts.get(&cid).filter(|attempt| attempt.run == run) else { return };
         match (attempt.phase.clone(), answer) {
+            (Phase::Declaring(ranges), Answer::Declared(written)) => self.declared(cid, ranges, written, effects),
             (Phase::Committing(commit), answer) => self.commit_answer(cid, *commit, answer, effects),
             (Phase::Asking(doubt), Answer::Receipt(receipt)) => {
                 self.receipt_answer(cid, doubt, receipt.map(|receipt| *receipt), effects);
@@ -324,12 +398,24 @@ impl Protocol {
             else {
                 continue;
             };
-            shard.previous = None; // the commit's own write finalized it
-            let pending = Pending { to: listed.to.clone(), cid, mode: PendingMode::Staged };
-            let position = DestinationPosition { at: shard.at.clone(), arrival: shard.arrival, pending: Some(pending) };
-            effects.push(Effect::Settle { lease: listed.lease.clone(), tenure: listed.tenure, position });
+            // The commit's own write finalized the one, or took the place of the other.
+            (shard.previous, shard.owed) = (None, None);
+            self.settle_pending(&listed.lease, (cid, PendingMode::Staged, &listed.to), effects);
         }
         self.publish(run, receipt, effects);
+    }
+
+    /// The row carries this now.
+    fn settle_pending(
+        &self,
+        lease: &LeaseKey,
+        (cid, mode, to): (CommitId, PendingMode, &Position),
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(shard) = self.shards.get(lease) else { return };
+        let pending = Some(Pending { to: to.clone(), cid, mode });
+        let position = DestinationPosition { at: shard.at.clone(), arrival: shard.arrival, pending };
+        effects.push(Effect::Settle { lease: lease.clone(), tenure: shard.fence.tenure, position });
     }
 
     fn publish(&mut self, run: u64, receipt: Receipt, effects: &mut Vec<Effect>) {
@@ -417,7 +503,7 @@ impl Protocol {
         let Some(shard) = self.shards.get_mut(lease) else { return };
         if shard.stage == Stage::Busy(cid) {
             (shard.at, shard.arrival) = to;
-            (shard.stage, shard.previous) = (Stage::Ready, Some(cid));
+            (shard.stage, shard.previous, shard.owed) = (Stage::Ready, Some(cid), None);
             if let Some((finalize, tenure)) = self.finalize_of(lease) {
                 effects.push(Effect::FinalizeSoon { finalize, tenure });
             }

@@ -1,8 +1,8 @@
 //! What the protocol is told, and what it asks for.
 
 use standpipe_flow::{
-    Advance, Commit, CommitId, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Output, Position, Range,
-    Receipt, Staged, Tenure,
+    Advance, Commit, CommitId, Declare, DestinationPosition, Fence, Finalize, LeaseKey, LeaseRow, Output, Position,
+    Range, Receipt, Staged, Tenure,
 };
 
 /// What happened.
@@ -22,14 +22,14 @@ pub enum Event {
         /// The acquisition that ended.
         tenure: Tenure,
     },
-    /// A batch was cut: its ranges begin at the shards' positions. Its staging begins.
+    /// A batch was cut: its ranges begin at the shards' positions.
     Cut {
-        /// The attempt's id, never used before.
+        /// The attempt's id, never used before; or that of the declared range which the batch is ([`super::Protocol::owed`]).
         cid: CommitId,
         /// What it covers.
         ranges: Vec<Range>,
     },
-    /// Everything is durable and invisible.
+    /// Everything is durable and invisible, or delivered.
     Staged {
         /// The attempt.
         cid: CommitId,
@@ -91,13 +91,17 @@ pub struct StagedBatch {
     pub staged: Staged,
     /// User records covered, rejected ones included.
     pub records: u64,
-    /// The destination has them (`Mode::Idempotent`): without outputs there is nothing left to commit.
+    /// The destination has them (`Mode::Idempotent`, `Mode::Declared`): without outputs there is nothing left to commit.
     pub delivered: bool,
+    /// The id that the outputs are staged under: the batch's, but for a declared one. Its own has no receipt.
+    pub cid: CommitId,
 }
 
 /// An answer to an effect of an attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
+    /// [`Effect::Declare`]: whether the row carries the range now.
+    Declared(bool),
     /// [`Effect::Commit`]: written.
     Committed,
     /// [`Effect::Commit`]: a condition did not hold; the row as the service showed it.
@@ -148,6 +152,18 @@ pub enum Effect {
         tenure: Tenure,
         /// The position.
         from: Position,
+    },
+    /// Stage the batch; where staging is the delivery, deliver it.
+    Stage {
+        /// The attempt.
+        cid: CommitId,
+    },
+    /// Write down what is about to be sent; repeated until it is known to be written or can no longer be.
+    Declare {
+        /// The run.
+        run: u64,
+        /// The range and its id.
+        declare: Box<Declare>,
     },
     /// Send the transaction, unless the local deadline of a lease in it has passed. Conflict and throttling are
     /// repeated by the shell.
@@ -274,6 +290,8 @@ pub enum Note {
     FoundDone,
     /// A take found a retracted commit.
     FoundRetracted,
+    /// A take found a declared range: it is sent again, under the same id.
+    FoundDeclared,
     /// A commit was lost and taken back: its records are read again.
     Retracted,
     /// An unclear or refused commit turned out to be ours.
@@ -284,11 +302,12 @@ pub enum Note {
 
 impl Note {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::FoundNothing,
         Self::FoundCommitted,
         Self::FoundDone,
         Self::FoundRetracted,
+        Self::FoundDeclared,
         Self::Retracted,
         Self::Recognised,
         Self::Adopted,

@@ -1,6 +1,8 @@
 //! What a take finds, and how it is brought to its end (protocol 4).
 
-use standpipe_flow::{Advance, CommitId, Fence, Finalize, LeaseKey, LeaseRow, Millis, PendingMode, Position, Tenure};
+use standpipe_flow::{
+    Advance, CommitId, Fence, Finalize, LeaseKey, LeaseRow, Millis, Pending, PendingMode, Position, Tenure,
+};
 
 use super::attempt::Attempt;
 use super::{Effect, Note, Protocol, Shard, Stage};
@@ -16,7 +18,7 @@ impl Protocol {
         let position = row.destinations.get(&self.destination);
         let (at, arrival) =
             position.map_or((checkpoint.clone(), None), |position| (position.at.clone(), position.arrival));
-        let shard = Shard { fence, at, arrival, previous: None, checkpoint, stage: Stage::Ready };
+        let shard = Shard { fence, at, arrival, previous: None, owed: None, checkpoint, stage: Stage::Ready };
         self.shards.insert(lease.clone(), shard);
         let Some(position) = position else {
             return self.give_up(&lease, format!("the row has no sp_{}", self.destination), effects);
@@ -30,13 +32,7 @@ impl Protocol {
             }
             Some(pending) => match pending.mode {
                 PendingMode::Staged => self.found(lease, tenure, pending.cid, effects),
-                PendingMode::Declared => {
-                    self.give_up(
-                        &lease,
-                        "a declared batch is pending, which this version cannot finish".into(),
-                        effects,
-                    );
-                }
+                PendingMode::Declared => self.found_declared(&lease, pending, effects),
                 PendingMode::Unknown => {
                     self.give_up(
                         &lease,
@@ -46,6 +42,19 @@ impl Protocol {
                 }
             },
         }
+    }
+
+    /// 4.3: whether all of it arrived is not known, so it is sent again, as a whole and under its id. Not what a Java worker
+    /// has done meanwhile; what it has done of it only in part is sent again too.
+    fn found_declared(&mut self, lease: &LeaseKey, pending: &Pending, effects: &mut Vec<Effect>) {
+        let Some(shard) = self.shards.get_mut(lease) else { return };
+        if shard.checkpoint >= pending.to {
+            let at = (shard.at.clone(), shard.arrival);
+            return self.settle_found(lease, pending.cid, at, effects);
+        }
+        shard.owed = Some((pending.cid, pending.to.clone()));
+        effects.push(Effect::Note(Note::FoundDeclared));
+        self.rewind(lease, effects);
     }
 
     /// 4.4: read the receipt. Several leases of one lane share the recovery of their commit; a lease that comes back

@@ -36,7 +36,7 @@ fn batch<'a>(records: impl IntoIterator<Item = &'a str>) -> Batch {
     let fence = Fence { lease, owner, tenure, generation: Generation(0) };
     let range = Range { fence, from: chunk.from.clone(), to: chunk.to.clone(), arrival: None };
     let shards = vec![BatchShard { range, chunks: vec![chunk] }];
-    Batch { destination: DestinationId::new("lake"), cut_at: Millis(2), shards }
+    Batch { destination: DestinationId::new("lake"), cut_at: Millis(2), declared: None, shards }
 }
 
 fn sampled(batch: &Batch, most: usize) -> Option<(String, u64)> {

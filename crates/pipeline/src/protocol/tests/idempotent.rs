@@ -5,7 +5,8 @@ use super::*;
 /// An idempotent destination has the batch, but for what became these outputs.
 fn delivered(protocol: &mut Protocol, n: u8, outputs: Vec<Output>) -> Vec<Effect> {
     let staged = Staged { outputs, delivered_bytes: 70, ..Staged::default() };
-    protocol.step(Event::Staged { cid: cid(n), staged: Box::new(StagedBatch { staged, records: 5, delivered: true }) })
+    let staged = Box::new(StagedBatch { delivered: true, ..*whole(n, staged) });
+    protocol.step(Event::Staged { cid: cid(n), staged })
 }
 
 fn advanced(protocol: &mut Protocol, lease: u8, position: Option<Position>) -> Vec<Effect> {
