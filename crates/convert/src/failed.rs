@@ -11,9 +11,13 @@ use standpipe_flow::{CatalogTable, Detail, Document, Millis, RejectedRecord};
 /// `error-output-type` of a record that does not become a row.
 pub(crate) const FORMAT_CONVERSION_FAILED: &str = "format-conversion-failed";
 
+/// `error-output-type` of a record that an HTTP endpoint did not take.
+pub const HTTP_ENDPOINT_FAILED: &str = "http-endpoint-failed";
+
 /// Bytes of memory that the line of a rejected record will take, at most.
 pub fn error_line_bytes(rejected: &RejectedRecord) -> usize {
-    /// Member names, numbers, a sequence number of 56 digits, the longest code; the names of the members of a table.
+    /// Member names, numbers, a sequence number of 56 digits (or its twin in `dataId`), the longest code; the names of the
+    /// members of a table.
     const FRAME_BYTES: usize = 512;
     let detail = match &rejected.detail {
         Detail::None => 0,
@@ -46,6 +50,7 @@ pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
         Detail::Table(of) => table = Some(DataCatalogTable::of(of)),
         Detail::Document(of) => document = Some(of),
     }
+    let of_endpoint = rejected.output_type == HTTP_ENDPOINT_FAILED;
     let written = if rejected.output_type == FORMAT_CONVERSION_FAILED {
         serde_json::to_writer(
             &mut *out,
@@ -73,6 +78,8 @@ pub fn error_line(rejected: &RejectedRecord, ended: Millis, out: &mut Vec<u8>) {
                 named: document.map(|document| Named::of(document)),
                 raw_data: Base64(&rejected.data),
                 lambda_arn: function,
+                subsequence_number: of_endpoint.then_some(rejected.sub),
+                data_id: of_endpoint.then(|| format!("{}.{}", rejected.sequence, rejected.sub)),
             },
         )
     };
@@ -130,6 +137,11 @@ struct Failed<'a> {
     raw_data: Base64<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lambda_arn: Option<&'a str>,
+    /// With `data_id`, of a record that an HTTP endpoint did not take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subsequence_number: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_id: Option<String>,
 }
 
 /// The document that was refused.
@@ -231,6 +243,13 @@ mod tests {
         assert!(line(true).contains(of_collection) && !line(true).contains("esDocumentId"));
     }
 
+    #[test]
+    fn a_record_that_an_endpoint_did_not_take_is_named_as_the_service_names_it() {
+        let line = line(HTTP_ENDPOINT_FAILED);
+        let named = concat!(r#""rawData":"eyJhIjoK/w==","subsequenceNumber":3,"dataId":"49601.3"}"#, "\n");
+        assert!(line.ends_with(named), "{line}");
+    }
+
     proptest::proptest! {
         #[test]
         fn no_line_is_longer_than_was_said(
@@ -242,7 +261,7 @@ mod tests {
             let document = Document { id: name.clone(), index: name.clone(), serverless: false };
             let details = [Detail::Table(table.into()), Detail::Lambda(name.as_str().into()), Detail::Document(document.into())];
             for detail in details {
-                for output_type in [FORMAT_CONVERSION_FAILED, "processing-failed"] {
+                for output_type in [FORMAT_CONVERSION_FAILED, HTTP_ENDPOINT_FAILED, "processing-failed"] {
                     let rejected = rejected(output_type, detail.clone());
                     let (message, data) = (message.as_str().into(), data.clone().into());
                     line_of(&RejectedRecord { message, data, sequence: SequenceNumber::from(u64::MAX), ..rejected });

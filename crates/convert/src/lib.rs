@@ -33,7 +33,7 @@ pub use crate::parquet::{ParquetCompression, ParquetOptions, ParquetTimestamps, 
 pub use compress::Compression;
 pub use deserialize::{CurrentRows, Deserializer, Hive, OpenX, RowFormat, RowFormatError};
 pub use encode::{Delimiter, Encode, EncodeError, Encoded, EncodedObject, Format, Stopped, encode_all};
-pub use failed::{error_line, error_line_bytes};
+pub use failed::{HTTP_ENDPOINT_FAILED, error_line, error_line_bytes};
 pub use joda::{Joda, JodaError};
 pub use orc::{OrcCompression, OrcOptions, orc_supports};
 pub use parts::PART_BYTES;
