@@ -6,11 +6,11 @@
 //! record. A record without a row is dropped.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use csv::{ReaderBuilder, StringRecord};
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use standpipe_flow::Record;
 
-use super::object::Object;
 use super::text;
 use crate::stage::{Fault, Made, Stage};
 
@@ -38,8 +38,11 @@ pub enum CsvColumns {
 /// The stage.
 #[derive(Debug)]
 pub struct Csv {
-    columns: CsvColumns,
-    reader: ReaderBuilder,
+    /// `None`: they stand in the first row of every record.
+    columns: Option<Members>,
+    builder: ReaderBuilder,
+    /// Readers that nobody uses. The tables of one cost more than most rows do, and a clone of one has not all of them.
+    readers: Mutex<Vec<Reader>>,
 }
 
 /// Every record of these fields that cannot be read is rejected with this code.
@@ -48,22 +51,30 @@ const CODE: &str = "Parse.Csv";
 impl Csv {
     /// Fails, with words for the user, if there is no column, two have one name, or a character cannot have its part.
     pub fn new(settings: CsvSettings) -> Result<Self, String> {
-        if let CsvColumns::Named(names) = &settings.columns {
-            check_names(names)?;
-        }
+        let columns = match &settings.columns {
+            CsvColumns::Named(names) => {
+                check_names(names)?;
+                Some(Members::of(names.iter().map(String::as_str)))
+            }
+            CsvColumns::Header => None,
+        };
         let delimiter = separator("delimiter", settings.delimiter)?;
         let quote = settings.quote.map(|quote| separator("quote", quote)).transpose()?;
         if quote == Some(delimiter) {
             return Err("delimiter and quote are the same character".into());
         }
-        let mut reader = ReaderBuilder::new();
-        // The number of fields is checked here, with a message of its own.
-        reader.has_headers(false).flexible(true).delimiter(delimiter);
+        let mut builder = ReaderBuilder::new();
+        builder.delimiter(delimiter);
         match quote {
-            Some(quote) => reader.quote(quote),
-            None => reader.quoting(false),
+            Some(quote) => builder.quote(quote),
+            None => builder.quoting(false),
         };
-        Ok(Self { columns: settings.columns, reader })
+        Ok(Self { columns, builder, readers: Mutex::default() })
+    }
+
+    // A poisoned lock holds a list that is whole.
+    fn readers(&self) -> MutexGuard<'_, Vec<Reader>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,37 +84,147 @@ impl Stage for Csv {
     }
 
     fn apply(&self, record: Record, made: &mut Made) -> Result<(), Fault> {
-        let mut rows = self.reader.from_reader(text(&record)?.as_bytes());
-        let mut row = StringRecord::new();
-        let mut next =
-            move || rows.read_record(&mut row).map(|read| read.then(|| row.clone())).map_err(|_| unreadable());
-        let header: Vec<String>;
-        let names = match &self.columns {
-            CsvColumns::Named(names) => names,
-            CsvColumns::Header => {
-                let Some(row) = next()? else { return Ok(()) };
-                header = row.iter().map(str::to_owned).collect();
-                check_names(&header).map_err(|wrong| Fault::processing(CODE, format!("the first row: {wrong}")))?;
+        let text = text(&record)?;
+        let kept = self.readers().pop();
+        let mut reader = kept.unwrap_or_else(|| self.builder.build());
+        reader.reset();
+        let applied = self.rows(&record, Rows::of(text, &mut reader), made);
+        self.readers().push(reader);
+        applied
+    }
+}
+
+impl Csv {
+    fn rows(&self, record: &Record, mut rows: Rows<'_>, made: &mut Made) -> Result<(), Fault> {
+        let header;
+        let members = match &self.columns {
+            Some(members) => members,
+            None => {
+                let Some(row) = rows.next()? else { return Ok(()) };
+                let names: Vec<&str> = row.fields().collect();
+                check_names(&names).map_err(|wrong| Fault::processing(CODE, format!("the first row: {wrong}")))?;
+                header = Members::of(names);
                 &header
             }
         };
         // One row is the record itself, so the first waits for a second.
-        let mut first = next()?.map(|row| object(names, &row)).transpose()?;
-        while let Some(row) = next()? {
+        let mut first = rows.next()?.map(|row| row.object(members)).transpose()?;
+        while let Some(row) = rows.next()? {
             if let Some(first) = first.take() {
-                made.piece(&record, first);
+                made.piece(record, first);
             }
-            made.piece(&record, object(names, &row)?);
+            made.piece(record, row.object(members)?);
             if made.is_over() {
                 return Ok(());
             }
         }
         match first {
-            Some(only) => made.change(&record, only),
-            None if made.is_empty() && self.columns == CsvColumns::Header => return Err(only_a_header()),
+            Some(only) => made.change(record, only),
+            None if made.is_empty() && self.columns.is_none() => return Err(only_a_header()),
             None => {}
         }
         Ok(())
+    }
+}
+
+/// Room for the ends of so many fields; of more it grows.
+const FIELDS: usize = 32;
+
+/// The rows of a text, one after the other.
+struct Rows<'a> {
+    reader: &'a mut Reader,
+    rest: &'a [u8],
+    /// What the fields of the present row say, one after the other: never more than the text.
+    bytes: Vec<u8>,
+    /// Where each of them ends there.
+    ends: Vec<usize>,
+    number: u64,
+}
+
+/// One row.
+struct Row<'a> {
+    text: &'a str,
+    ends: &'a [usize],
+    /// From 1, a header included.
+    number: u64,
+}
+
+impl<'a> Rows<'a> {
+    /// `reader` stands at the beginning of a text.
+    fn of(text: &'a str, reader: &'a mut Reader) -> Self {
+        // One byte more: the reader has no use for a buffer without room.
+        Self { reader, rest: text.as_bytes(), bytes: vec![0; text.len() + 1], ends: vec![0; FIELDS], number: 0 }
+    }
+
+    /// The next row; none at the end of the text. Lines without a byte are none.
+    fn next(&mut self) -> Result<Option<Row<'_>>, Fault> {
+        let (mut bytes, mut ends) = (0, 0);
+        loop {
+            // When nothing is left, the empty rest says so to the reader.
+            let (result, read, written, ended) =
+                self.reader.read_record(self.rest, &mut self.bytes[bytes..], &mut self.ends[ends..]);
+            self.rest = &self.rest[read..];
+            (bytes, ends) = (bytes + written, ends + ended);
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull => self.bytes.resize(2 * self.bytes.len(), 0),
+                ReadRecordResult::OutputEndsFull => self.ends.resize(2 * self.ends.len(), 0),
+                ReadRecordResult::End => return Ok(None),
+                ReadRecordResult::Record => break,
+            }
+        }
+        self.number += 1;
+        // Quotes and delimiters are ASCII, so that what is left of a text is one.
+        let text = std::str::from_utf8(&self.bytes[..bytes]).map_err(|_| unreadable())?;
+        Ok(Some(Row { text, ends: &self.ends[..ends], number: self.number }))
+    }
+}
+
+impl<'a> Row<'a> {
+    fn fields(&self) -> impl Iterator<Item = &'a str> {
+        let text = self.text;
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        // Every end lies where a quote, a delimiter or a row's end was.
+        starts.zip(self.ends).map(move |(start, end)| text.get(start..*end).unwrap_or_default())
+    }
+
+    /// The row as a JSON object.
+    fn object(&self, members: &Members) -> Result<Vec<u8>, Fault> {
+        let Self { text, ends, number } = self;
+        let columns = members.names.len();
+        if ends.len() != columns {
+            let message = format!("row {number} has {} fields, and there are {columns} columns", ends.len());
+            return Err(Fault::processing(CODE, message));
+        }
+        let mut json = Vec::with_capacity(members.bytes + text.len() + 3 * columns + 2);
+        json.push(b'{');
+        for (name, value) in members.names.iter().zip(self.fields()) {
+            if json.len() > 1 {
+                json.push(b',');
+            }
+            json.extend_from_slice(name.as_bytes());
+            serde_json::to_writer(&mut json, value).expect("a string has JSON, and a vector takes every byte");
+        }
+        json.push(b'}');
+        Ok(json)
+    }
+}
+
+/// The columns as members of an object, made once: a long name in front of many rows would cost more than they do.
+#[derive(Debug)]
+struct Members {
+    /// Each name as JSON, with its colon.
+    names: Vec<String>,
+    /// Bytes of them all.
+    bytes: usize,
+}
+
+impl Members {
+    fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let member = |name: &str| format!("{}:", serde_json::Value::from(name));
+        let names: Vec<String> = names.into_iter().map(member).collect();
+        let bytes = names.iter().map(String::len).sum();
+        Self { names, bytes }
     }
 }
 
@@ -116,15 +237,6 @@ fn unreadable() -> Fault {
     Fault::processing(CODE, "a row cannot be read")
 }
 
-fn object(names: &[String], row: &StringRecord) -> Result<Vec<u8>, Fault> {
-    if row.len() != names.len() {
-        let number = row.position().map_or(0, csv::Position::record) + 1;
-        let message = format!("row {number} has {} fields, and there are {} columns", row.len(), names.len());
-        return Err(Fault::processing(CODE, message));
-    }
-    Ok(names.iter().zip(row).fold(Object::new(), |object, (name, value)| object.field(name, value)).finish())
-}
-
 /// A character that can stand between fields or around one.
 pub(super) fn separator(what: &str, separator: char) -> Result<u8, String> {
     match u8::try_from(separator) {
@@ -135,7 +247,7 @@ pub(super) fn separator(what: &str, separator: char) -> Result<u8, String> {
 }
 
 /// There are columns, and no two of one name.
-pub(super) fn check_names(names: &[String]) -> Result<(), String> {
+pub(super) fn check_names(names: &[impl Ord]) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     match names.iter().position(|name| !seen.insert(name)) {
         Some(at) => Err(format!("column {} has the name of another before it", at + 1)),
