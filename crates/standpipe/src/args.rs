@@ -52,7 +52,7 @@ pub enum Verb {
     /// Print the column list of a file of JSON lines
     #[command(before_help = examples::INFER)]
     Infer(Infer),
-    /// Check a config without reading or writing anything else
+    /// Check a config by itself, or, with --online, beside the services that it names
     #[command(before_help = examples::CHECK)]
     Check(Check),
     /// Deliver a local file with a config, on this machine alone, and show what becomes of it
@@ -159,6 +159,10 @@ pub struct Demo {
 pub enum DemoDestination {
     // Parquet in an S3 bucket, which is a folder of the demo's directory.
     S3,
+    // A table behind a Redshift Data API endpoint of this machine.
+    Redshift,
+    // An index of an OpenSearch or Elasticsearch of this machine.
+    Opensearch,
 }
 
 /// `standpipe emulator`.
@@ -251,6 +255,12 @@ pub struct Check {
     /// The config.
     #[command(flatten)]
     pub config: Config,
+    /// Also ask the services, as the present identity and without writing anything, whether all is there [default: ask nobody]
+    #[arg(long, env = "STANDPIPE_CHECK_ONLINE", value_parser = FalseyValueParser::new())]
+    pub online: bool,
+    /// With --online: make the ledgers of Redshift destinations that are not there yet, and nothing else [default: make nothing]
+    #[arg(long, env = "STANDPIPE_CHECK_CREATE", value_parser = FalseyValueParser::new())]
+    pub create: bool,
     /// How to report.
     #[command(flatten)]
     pub report: Report,

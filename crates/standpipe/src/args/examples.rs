@@ -28,6 +28,7 @@ pub(super) const DEMO: &str = examples!(
     "standpipe demo"
     "standpipe demo --duration 60s --rate 20000 --workers 5"
     "standpipe demo --keep               look around in it afterwards"
+    "standpipe demo --destination redshift         into a table; it says what to start for that"
 );
 
 #[cfg(feature = "emulator")]
@@ -105,6 +106,7 @@ pub(super) const INFER: &str = examples!(
 
 pub(super) const CHECK: &str = examples!(
     "standpipe check -c orders.yaml"
+    "standpipe check -c orders.yaml --online              is all there, and are we let in?"
     "standpipe check -c /etc/standpipe/ --output json"
 );
 

@@ -1,5 +1,6 @@
 //! `standpipe demo`: the whole program on this machine: endpoints, a stream with 4 shards, workers, one of them killed,
-//! one shard split, Parquet; then a report that counts by reading the files back.
+//! one shard split; then a report that counts by reading back what arrived (`target.rs`: Parquet in S3, or a server that
+//! runs on this machine).
 //!
 //! Never: AWS, the network beyond 127.0.0.1, or a directory that no demo made.
 
@@ -7,11 +8,15 @@ mod count;
 mod directory;
 mod display;
 mod fleet;
+mod lake;
 mod orders;
 mod play;
 mod producer;
+mod redshift;
 mod report;
 mod scene;
+mod search;
+mod target;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -21,8 +26,9 @@ use self::fleet::Fleet;
 use self::play::Play;
 use self::report::{Facts, Report};
 use self::scene::Scene;
+use self::target::Target;
 use super::stop::Signals;
-use crate::args::{Demo, DemoDestination, Output};
+use crate::args::{Demo, Output};
 use crate::exit::Exit;
 use crate::{logs, terminal};
 
@@ -30,28 +36,28 @@ use crate::{logs, terminal};
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 pub fn run(args: Demo) -> Result<Exit> {
-    let DemoDestination::S3 = args.destination;
+    let target = target::of(args.destination)?;
     directory::prepare(&args.dir)?;
     logs::to_file(directory::log_file(&args.dir)?)?;
-    super::runtime()?.block_on(demo(args))
+    super::runtime()?.block_on(demo(args, target))
 }
 
-async fn demo(args: Demo) -> Result<Exit> {
+async fn demo(args: Demo, mut target: Box<dyn Target>) -> Result<Exit> {
     // The display tells of the first signal, in its own place.
     let signals = Signals::listen("")?;
-    terminal::err(&terminal::wrapped(&opening(&args), terminal::stderr_columns(), 0));
-    let scene = Scene::set(&args.dir).await?;
+    terminal::err(&terminal::wrapped(&opening(&args, target.as_ref()), terminal::stderr_columns(), 0));
+    let scene = Scene::set(&args.dir, target.as_ref()).await?;
+    target.prepare(&scene).await?;
     let fleet = Fleet::start(&scene, args.workers, args.keep.then_some(METRICS)).await?;
-    let mut play = Play::new(&args, &scene, fleet);
+    let mut play = Play::new(&args, &scene, fleet, target);
     let told = play.perform(&signals.stop).await;
-    // However it went, workers are told to stop before the files are counted, unless they are to stay.
+    // However it went, workers are told to stop before what arrived is counted, unless they are to stay.
     let kept = args.keep && told.is_ok() && !signals.stop.is_cancelled();
     let drained = if kept { Ok(()) } else { play.drain().await };
     play.display.clear();
     let played = told.with_context(|| format!("the log is {}/standpipe.log", args.dir.display()))?;
     drained?;
-    let count = count::count(&scene.files(), &played.produced)?;
-    let directory = scene.orders_dir();
+    let count = play.target.count(&scene, &played.produced).await?;
     let facts = Facts {
         produced: played.produced.shard_of.len() as u64,
         produced_bytes: played.produced.bytes,
@@ -60,9 +66,9 @@ async fn demo(args: Demo) -> Result<Exit> {
         splits: played.splits,
         took: played.took,
         cpu: played.cpu,
-        directory: &directory,
+        told: play.target.told(&scene, &count),
     };
-    let report = Report::new(&count, &facts);
+    let report = Report::new(&count, facts);
     match args.report.output {
         Output::Json => super::json(&report)?,
         Output::Human => terminal::out(&report.text(&args.dir, terminal::stdout_columns()))?,
@@ -80,15 +86,15 @@ async fn demo(args: Demo) -> Result<Exit> {
 }
 
 /// Says what is about to happen.
-fn opening(args: &Demo) -> String {
+fn opening(args: &Demo, target: &dyn Target) -> String {
     format!(
-        "A stream with {} shards, {} workers, {} orders a second for {}, delivered as Parquet into {}/.\n\
+        "A stream with {} shards, {} workers, {} orders a second for {}, {}.\n\
          On the way a worker is killed and a shard is split; nothing may be lost, or be there twice.\n\n",
         scene::SHARDS,
         args.workers,
         terminal::grouped(args.rate.into()),
         standpipe_config::units::format_duration(args.duration),
-        args.dir.display(),
+        target.opening(&args.dir),
     )
 }
 

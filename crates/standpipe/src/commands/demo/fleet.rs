@@ -145,7 +145,7 @@ impl Worker {
 }
 
 /// The system's platform, at the embedded endpoints whatever this machine's environment says.
-async fn platform(url: &str) -> Platform {
+pub async fn platform(url: &str) -> Platform {
     let sdk = standpipe_worker::platform::embedded(None, url);
     Platform { sdk, ..Platform::system(&Aws::default()).await }
 }

@@ -1,6 +1,6 @@
 //! The demo's course: produce, kill a worker at 30% of the time, split a shard at 50%, wait until all is delivered.
 //!
-//! It watches from outside: files for what was delivered, the lease table for who reads what.
+//! It watches from outside: rows for what was delivered, the lease table for who reads what.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::count::Live;
 use super::display::{Display, Moment};
 use super::fleet::{Fleet, Leases, listed, short};
 use super::producer::{Produced, Progress, produce};
 use super::report::cpu_time;
 use super::scene::{STREAM, Scene};
+use super::target::Target;
 use crate::args::Demo;
 
 /// How often it looks.
@@ -54,7 +54,8 @@ pub struct Play<'a> {
     begin: Instant,
     /// What people see.
     pub display: Display,
-    live: Live,
+    /// Where it delivers to.
+    pub target: Box<dyn Target>,
     killed: Option<Killed>,
     split: Option<Split>,
 }
@@ -74,7 +75,7 @@ struct Split {
 
 impl<'a> Play<'a> {
     /// Before it begins.
-    pub fn new(args: &Demo, scene: &'a Scene, fleet: Fleet) -> Self {
+    pub fn new(args: &Demo, scene: &'a Scene, fleet: Fleet, target: Box<dyn Target>) -> Self {
         Self {
             scene,
             fleet: Some(fleet),
@@ -82,7 +83,7 @@ impl<'a> Play<'a> {
             rate: args.rate,
             begin: Instant::now(),
             display: Display::new(args.duration),
-            live: Live::default(),
+            target,
             killed: None,
             split: None,
         }
@@ -153,7 +154,7 @@ impl<'a> Play<'a> {
 
     /// Looks at files and leases, does what is due, shows it. Gives the number of delivered rows.
     async fn look(&mut self, produced: u64, producing: bool) -> Result<u64> {
-        let delivered = self.live.update(self.scene.files());
+        let delivered = self.target.rows(self.scene).await?;
         let fleet = self.fleet.as_mut().context("the workers are gone")?;
         if let Some(error) = fleet.fallen().await {
             return Err(error);

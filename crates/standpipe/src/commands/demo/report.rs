@@ -6,23 +6,24 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::count::Count;
+use super::target::Told;
 use crate::terminal::{grouped, wrapped};
 
-/// What happened, as counted from the files, and from the lease table for take-overs and splits.
+/// What happened, as counted from what arrived, and from the lease table for take-overs and splits.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Records put into the stream.
     pub produced: u64,
-    /// Rows in the files.
+    /// Rows that arrived.
     pub delivered: u64,
-    /// Records in no file.
+    /// Records in no row.
     pub lost: u64,
     /// Rows beyond the first of a record.
     pub duplicated: u64,
     /// Rows that differ from their record.
     pub altered: u64,
-    /// Rows after a later one of their shard in a file.
-    pub out_of_order: u64,
+    /// Rows after a later one of their shard in a file; none where rows have no order.
+    pub out_of_order: Option<u64>,
     /// Objects with records that could not be delivered.
     pub error_objects: u64,
     /// Leases of the killed worker that others took.
@@ -37,19 +38,19 @@ pub struct Report {
     pub cpu_seconds_per_gigabyte: Option<f64>,
     /// Parquet files.
     pub files: u64,
-    /// Where they lie.
-    pub directory: String,
+    /// Where they lie, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// Bytes of record data.
     #[serde(skip)]
     pub produced_bytes: u64,
-    /// Bytes of the files.
     #[serde(skip)]
-    pub file_bytes: u64,
+    told: Told,
 }
 
 /// What the report is made of, beside the count.
 #[derive(Debug)]
-pub struct Facts<'a> {
+pub struct Facts {
     pub produced: u64,
     pub produced_bytes: u64,
     pub error_objects: u64,
@@ -57,12 +58,12 @@ pub struct Facts<'a> {
     pub splits: u64,
     pub took: Duration,
     pub cpu: Option<Duration>,
-    pub directory: &'a Path,
+    pub told: Told,
 }
 
 impl Report {
     /// Puts it together.
-    pub fn new(count: &Count, facts: &Facts<'_>) -> Self {
+    pub fn new(count: &Count, facts: Facts) -> Self {
         let seconds = facts.took.as_secs_f64().max(0.001);
         let gigabytes = facts.produced_bytes as f64 / 1e9;
         let cpu = facts.cpu.filter(|_| facts.produced_bytes > 0).map(|cpu| cpu.as_secs_f64() / gigabytes);
@@ -80,9 +81,9 @@ impl Report {
             megabytes_per_second: rounded(facts.produced_bytes as f64 / 1e6 / seconds),
             cpu_seconds_per_gigabyte: cpu.map(rounded),
             files: count.files,
-            directory: facts.directory.display().to_string(),
+            directory: facts.told.directory.clone(),
             produced_bytes: facts.produced_bytes,
-            file_bytes: count.file_bytes,
+            told: facts.told,
         }
     }
 
@@ -97,7 +98,7 @@ impl Report {
         none_of(self.lost, "records were lost");
         none_of(self.duplicated, "records were delivered more than once");
         none_of(self.altered, "rows differ from what was produced");
-        none_of(self.out_of_order, "rows are out of order");
+        none_of(self.out_of_order.unwrap_or(0), "rows are out of order");
         none_of(self.error_objects, "objects with failed records, and every record was good");
         if self.produced == 0 {
             broken.push("nothing was produced".to_owned());
@@ -118,44 +119,28 @@ impl Report {
             Some(cpu) => format!("{cpu:.0} CPU seconds per GB, producer and endpoints included"),
             None => "CPU seconds per GB n/a".to_owned(),
         };
-        let rows = [
+        let mut rows = vec![
             ("produced", format!("{} records, {}", grouped(self.produced), megabytes(self.produced_bytes))),
-            (
-                "delivered",
-                format!(
-                    "{} records in {} Parquet files, {}",
-                    grouped(self.delivered),
-                    grouped(self.files),
-                    megabytes(self.file_bytes)
-                ),
-            ),
+            ("delivered", self.told.delivered.clone()),
             ("lost", grouped(self.lost)),
             ("duplicated", grouped(self.duplicated)),
-            ("out of order", grouped(self.out_of_order)),
+        ];
+        rows.extend(self.out_of_order.map(|number| ("out of order", grouped(number))));
+        rows.extend([
             ("take-overs", plural(self.take_overs, "lease of the killed worker", "leases of the killed worker")),
             ("splits", plural(self.splits, "shard", "shards")),
             ("speed", format!("{:.1} MB/s for {:.1} s; {cpu}", self.megabytes_per_second, self.seconds)),
-        ];
-        let mut text = String::from("\nCounted by reading the files back:\n\n");
+        ]);
+        let mut text = format!("\nCounted by reading {} back:\n\n", self.told.what);
         for (name, value) in rows {
             text.push_str(&wrapped(&format!("  {name:<13} {value}\n"), columns, 14));
         }
-        let directory = &self.directory;
-        text.push_str(&format!("\nThe files are in {directory}/\nQuery them:\n\n  {}\n", query(directory)));
+        text.push_str(&format!("\n{}", self.told.after));
         let shown = dir.display();
         let files = format!("\nThe workers' config is {shown}/standpipe.yaml, their log {shown}/standpipe.log\n");
         text.push_str(&wrapped(&files, columns, 0));
         text
     }
-}
-
-/// One command that reads the files.
-fn query(directory: &str) -> String {
-    let glob = format!("{}/**/*.parquet", directory.replace('\'', "''"));
-    let select = format!(
-        "select country, count(*) as orders, round(sum(total), 2) as total from '{glob}' group by country order by country"
-    );
-    format!("duckdb -c \"{select}\"")
 }
 
 fn plural(count: u64, one: &str, many: &str) -> String {
@@ -192,9 +177,9 @@ mod tests {
             splits,
             took: Duration::from_millis(22_500),
             cpu: Some(Duration::from_secs(5)),
-            directory: Path::new("standpipe-demo/s3/lake/orders"),
+            told: Told { what: "the files", delivered: "100,000 records".to_owned(), ..Told::default() },
         };
-        Report::new(count, &facts)
+        Report::new(count, facts)
     }
 
     #[test]
@@ -203,14 +188,16 @@ mod tests {
         let report = report(&count, 2, 1);
         assert_eq!(report.broken(), Vec::<String>::new());
         let text = report.text(Path::new("standpipe-demo"), None);
-        for part in ["100,000 records in 31 Parquet files, 4.2 MB", "1.1 MB/s for 22.5 s; 200 CPU seconds per GB"] {
+        for part in
+            ["reading the files back", "delivered     100,000 records\n", "1.1 MB/s for 22.5 s; 200 CPU seconds per GB"]
+        {
             assert!(text.contains(part), "{text}");
         }
     }
 
     #[test]
     fn every_broken_promise_is_told() {
-        let bad = Count { lost: 1, duplicated: 2, altered: 3, out_of_order: 4, ..Count::default() };
+        let bad = Count { lost: 1, duplicated: 2, altered: 3, out_of_order: Some(4), ..Count::default() };
         assert_eq!(report(&bad, 0, 0).broken().len(), 6);
         assert_eq!(report(&Count::default(), 0, 1).broken(), ["no take-over was seen"]);
     }
@@ -227,7 +214,6 @@ mod tests {
             "megabytes_per_second",
             "cpu_seconds_per_gigabyte",
             "files",
-            "directory",
         ] {
             assert!(json.get(name).is_some(), "{name}");
         }

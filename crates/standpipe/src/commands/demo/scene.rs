@@ -11,7 +11,7 @@ use standpipe_worker::Known;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::orders::COLUMNS;
+use super::target::Target;
 use crate::commands::emulator::{REGION, clock};
 
 /// The stream.
@@ -20,8 +20,10 @@ pub const STREAM: &str = "orders";
 pub const SHARDS: usize = 4;
 /// A worker that is silent for this long has lost its leases.
 pub const FAILOVER: Duration = Duration::from_secs(2);
-const BUCKET: &str = "lake";
-const FOLDER: &str = "orders";
+/// The bucket.
+pub const BUCKET: &str = "lake";
+/// What keys of delivered or staged records begin with.
+pub const FOLDER: &str = "orders";
 
 /// The endpoints with what they hold.
 pub struct Scene {
@@ -32,38 +34,28 @@ pub struct Scene {
     /// The config of every worker, but for their names.
     pub config: Config,
     /// The bucket, as a folder.
-    bucket: PathBuf,
+    pub bucket: PathBuf,
     _server: JoinSet<std::io::Result<()>>,
 }
 
 impl Scene {
     /// Sets everything up in the directory.
-    pub async fn set(dir: &Path) -> Result<Self> {
+    pub async fn set(dir: &Path, target: &dyn Target) -> Result<Self> {
         let options = Options { data_dir: Some(dir.to_owned()), ..Options::new(clock()) };
         let emulator = Emulator::new(options).context("cannot open the endpoints")?;
         emulator.create_stream(STREAM, SHARDS).context("cannot make the stream")?;
         emulator.create_bucket(BUCKET).context("cannot make the bucket")?;
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on 127.0.0.1")?;
+        let address = target.listen();
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let url = format!("http://{}", listener.local_addr().context("cannot tell the port")?);
         let mut server = JoinSet::new();
         server.spawn(serve(emulator.clone(), listener, std::future::pending()));
-        let text = config_text(&url);
+        let text = config_text(&url, target);
         let path = dir.join("standpipe.yaml");
         std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
         let config = parse(&path, &text)?;
         let bucket = dir.join("s3").join(BUCKET);
         Ok(Self { emulator, url, config, bucket, _server: server })
-    }
-
-    /// The folder of the delivered files.
-    pub fn orders_dir(&self) -> PathBuf {
-        self.bucket.join(FOLDER)
-    }
-
-    /// The files of delivered records that are there now, in the order of their keys.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let objects = self.emulator.objects(BUCKET).into_iter();
-        objects.filter(|object| is_order(&object.key)).map(|object| self.bucket.join(object.key)).collect()
     }
 
     /// How many objects hold records that could not be delivered.
@@ -72,22 +64,25 @@ impl Scene {
     }
 }
 
-fn is_order(key: &str) -> bool {
-    key.strip_prefix(FOLDER).is_some_and(|rest| rest.starts_with('/'))
+/// Whether an object holds records that are delivered, or are on their way.
+pub fn is_order(key: &str) -> bool {
+    let rest = key.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
+    rest.is_some_and(|rest| !rest.starts_with("errors/"))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Config> {
     Ok(standpipe_config::parse(&path.display().to_string(), text, &|_| None, &Known)?)
 }
 
-fn config_text(url: &str) -> String {
+fn config_text(url: &str, target: &dyn Target) -> String {
     let failover = FAILOVER.as_secs();
+    let (endpoints, destination) = (target.endpoints(), target.destination());
     format!(
         "# Written by `standpipe demo`: what each of its workers runs.
 version: 1
 aws:
   region: {REGION}
-  endpoints: {{ kinesis: \"{url}\", dynamodb: \"{url}\", s3: \"{url}\" }}
+  endpoints: {{ kinesis: \"{url}\", dynamodb: \"{url}\", s3: \"{url}\"{endpoints} }}
 worker:
   memory: 128MiB
   shutdown_grace: 10s
@@ -104,28 +99,35 @@ pipelines:
         read: polling
         poll: 200ms
     destinations:
-      - s3:
-          id: lake
-          bucket: {BUCKET}
-          prefix: \"{FOLDER}/dt=!{{timestamp:yyyy-MM-dd}}/\"
-          error_prefix: \"errors/!{{firehose:error-output-type}}/\"
-          format: {{ parquet: {{ compression: snappy }} }}
-          schema:
-            columns: \"{COLUMNS}\"
-          buffer: {{ size: 16MiB, interval: 2s }}
-"
+{destination}"
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::lake::Lake;
+    use super::super::redshift::Warehouse;
+    use super::super::search::Search;
     use super::*;
 
     #[test]
     fn the_config_is_sound() {
-        let config = parse(Path::new("standpipe.yaml"), &config_text("http://127.0.0.1:4600")).expect("it is sound");
-        assert_eq!(config.pipelines.len(), 1);
-        assert_eq!(config.pipelines[0].lease.failover, FAILOVER);
-        assert_eq!(config.http, None);
+        let here = Some("http://127.0.0.1:4600");
+        let warehouse = Warehouse::new(here, here).expect("both are here");
+        let search = Search::new(here).expect("it is here");
+        let targets: [Box<dyn Target>; 3] = [Box::new(Lake::default()), Box::new(warehouse), Box::new(search)];
+        for target in targets {
+            let text = config_text("http://127.0.0.1:4600", target.as_ref());
+            let config = parse(Path::new("standpipe.yaml"), &text).expect("it is sound");
+            assert_eq!(config.pipelines.len(), 1);
+            assert_eq!(config.pipelines[0].lease.failover, FAILOVER);
+            assert_eq!(config.http, None);
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_that_is_delivered_is_an_error_object() {
+        assert!(is_order("orders/dt=2026-01-31/x") && is_order("orders/manifests/x"));
+        assert!(!is_order("errors/processing-failed/x") && !is_order("orders/errors/rows/x") && !is_order("ordersx/y"));
     }
 }
