@@ -4,15 +4,27 @@
 
 use std::time::Duration;
 
+use crate::checks::TextError;
 use crate::config::{Decompress, Lambda, Parse, Transform};
 use crate::decode::Located;
 use crate::errors::Finding;
 use crate::file::transforms::{LambdaFile, ParseCsvFile, ParseFile, SplitFile, TransformFile};
 use crate::limits;
 use crate::names;
+use crate::nearest::nearest;
 use crate::resolve::Resolver;
 use crate::source::At;
 use crate::text::{CharText, NameText};
+
+/// What a program that is only names was probably meant to be: `order.id` for `.order.id`.
+fn field_of_record(text: &str) -> Option<String> {
+    let name = |part: &str| {
+        let mut letters = part.chars();
+        letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+            && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    text.split('.').all(name).then(|| format!("a field of the record is `.{text}`"))
+}
 
 impl Resolver<'_> {
     pub(crate) fn transforms(&mut self, path: &str, files: Vec<Located<TransformFile>>) -> Vec<Transform> {
@@ -65,8 +77,25 @@ impl Resolver<'_> {
 
     /// A program that compiles.
     pub(crate) fn jq<S: AsRef<str>>(&mut self, path: &str, program: &Located<S>) -> Option<String> {
+        self.jq_or_word(path, program, &[])
+    }
+
+    /// A program where one of some words could stand in its place.
+    pub(crate) fn jq_or_word<S: AsRef<str>>(
+        &mut self,
+        path: &str,
+        program: &Located<S>,
+        words: &[&str],
+    ) -> Option<String> {
         let checks = self.checks;
-        self.text(path, program, "a jq program", |text| checks.jq(text).map(|()| text.to_owned()))
+        let hint = |text: &str| {
+            let near = nearest(text, words.iter().copied()).map(|word| format!("did you mean `{word}`?"));
+            near.or_else(|| field_of_record(text))
+        };
+        self.text(path, program, "a jq program", |text| {
+            let checked = checks.jq(text).map(|()| text.to_owned());
+            checked.map_err(|error| TextError { hint: error.hint.or_else(|| hint(text)), ..error })
+        })
     }
 
     fn parse(&mut self, path: &str, file: ParseFile) -> Option<Parse> {

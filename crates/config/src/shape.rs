@@ -170,6 +170,9 @@ impl<'s> Shape<'s, '_> {
         let hint = match (near, not_built::advice(&place.pattern, text).filter(|_| !scalar.from_env)) {
             (_, Some(advice)) => Some(advice),
             (Some(word), None) => Some(format!("did you mean `{word}`?")),
+            (None, None) if allowed.properties.contains_key(text) && !scalar.from_env => {
+                Some(format!("it has settings of its own: `{text}: {{ ... }}`"))
+            }
             (None, None) => (place.path == "version").then(|| "this program reads files of version 1".to_owned()),
         };
         let message = format!("{shown} is no value of {}", place.name());
@@ -210,6 +213,7 @@ impl<'s> Shape<'s, '_> {
             let message = format!("`{name}` is missing in {}", place.name());
             let hint = match (*name, example) {
                 ("version", _) => Some("every file begins with `version: 1`".to_owned()),
+                (name, None) => not_built::missing(&place.pattern, name).map(str::to_owned),
                 (_, example) => example.map(|example| format!("for example `{name}: {example}`")),
             };
             self.findings.push(

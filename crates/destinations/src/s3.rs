@@ -9,6 +9,7 @@
 
 mod checksum;
 mod classify;
+mod look;
 mod objects;
 mod plain;
 mod publish;
@@ -32,8 +33,10 @@ use standpipe_convert::{Compression, Format};
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::offload::Offload;
 use standpipe_flow::{
-    Batch, BatchLimits, CommitId, DeliveryError, Destination, Millis, Mode, Output, Published, Random, Receipt, Staged,
+    Batch, BatchLimits, CommitId, DeliveryError, Destination, Look, Millis, Mode, Output, Published, Random, Receipt,
+    Staged,
 };
+use tokio::sync::Semaphore;
 
 use crate::object_key::KeyPrefix;
 use checksum::Sum;
@@ -130,6 +133,8 @@ pub struct S3 {
     crc32: AtomicBool,
     /// Set when the server has refused a completion that named no sums of parts.
     part_sums: AtomicBool,
+    /// Columns that encoders may have, over all batches.
+    columns: Semaphore,
     offload: Arc<dyn Offload>,
     random: Arc<dyn Random>,
 }
@@ -179,6 +184,7 @@ impl S3 {
             unsigned: requests::unsigned_payload(config),
             crc32: AtomicBool::new(false),
             part_sums: AtomicBool::new(false),
+            columns: Semaphore::new(stage::COLUMNS_MAX as usize),
             settings,
             offload,
             random,
@@ -259,6 +265,10 @@ impl Destination for S3 {
             Some(backup) if backup.bucket.name != self.bucket.name => requests::probe(&backup.bucket).await,
             _ => Ok(()),
         }
+    }
+
+    async fn look(&self, _make: bool, seen: &mut Vec<Look>) {
+        look::buckets(self, seen).await;
     }
 
     async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {

@@ -149,11 +149,11 @@ async fn wait_active(
 }
 
 /// UPDATING: its settings are being changed; reads and writes go on.
-fn usable(description: &TableDescription) -> bool {
+pub(crate) fn usable(description: &TableDescription) -> bool {
     matches!(description.table_status(), Some(TableStatus::Active | TableStatus::Updating))
 }
 
-fn check_key(description: &TableDescription, spec: &Spec<'_>) -> Result<(), TableError> {
+pub(crate) fn check_key(description: &TableDescription, spec: &Spec<'_>) -> Result<(), TableError> {
     let ours = match description.key_schema() {
         [key] => key.attribute_name() == spec.key,
         _ => false,

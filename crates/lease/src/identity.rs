@@ -23,13 +23,13 @@ use crate::commits::CommitTable;
 use crate::kcl::{Fields, Item, number, text};
 use crate::receipts::name::CID;
 
-const STREAM: &str = "stream";
+pub(crate) const STREAM: &str = "stream";
 const START: &str = "start";
-const FLEET: &str = "fleet";
-const ARN: &str = "arn";
-const CREATED_AT: &str = "createdAt";
+pub(crate) const FLEET: &str = "fleet";
+pub(crate) const ARN: &str = "arn";
+pub(crate) const CREATED_AT: &str = "createdAt";
 const INSTANT: &str = "instant";
-const DESTINATION_PREFIX: &str = "d_";
+pub(crate) const DESTINATION_PREFIX: &str = "d_";
 
 /// One Kinesis data stream, told from a later one of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]

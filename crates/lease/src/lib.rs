@@ -20,6 +20,7 @@ pub mod hierarchy;
 pub mod identity;
 mod java;
 pub mod kcl;
+pub mod look;
 pub mod mend;
 mod moves;
 pub mod plan;

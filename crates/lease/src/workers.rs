@@ -50,10 +50,10 @@ const MAKE_MAX: Duration = Duration::from_secs(30);
 /// Looks within a failover time at counters that should stand still.
 const LOOKS: u32 = 5;
 
-mod name {
-    pub(super) const WORKER: &str = "worker";
+pub(crate) mod name {
+    pub(crate) const WORKER: &str = "worker";
     pub(super) const BEAT: &str = "beat";
-    pub(super) const EXPIRES_AT: &str = "expiresAt";
+    pub(crate) const EXPIRES_AT: &str = "expiresAt";
 }
 
 impl HeartbeatMode {

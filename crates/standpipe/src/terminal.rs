@@ -86,6 +86,11 @@ pub fn wrapped(text: &str, columns: Option<usize>, indent: usize) -> String {
     out
 }
 
+/// What a terminal would act upon is not shown to it: names and texts come from records and from services.
+pub fn visible(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}
+
 /// <https://no-color.org>: set, and not empty.
 fn no_color() -> bool {
     environment::get("NO_COLOR").is_some_and(|value| !value.is_empty())

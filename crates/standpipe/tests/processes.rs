@@ -4,6 +4,8 @@
 mod fan_out;
 #[path = "processes/leases.rs"]
 mod leases;
+#[path = "processes/online.rs"]
+mod online;
 #[path = "processes/put.rs"]
 mod put_lines;
 

@@ -19,8 +19,8 @@ use standpipe_convert::{
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::offload::Offload;
 use standpipe_flow::{
-    Batch, BatchLimits, Clock, CommitError, CommitId, DeliveryError, Destination, DestinationId, Millis, Mode, Output,
-    Published, Receipt, Staged,
+    Batch, BatchLimits, Clock, CommitError, CommitId, DeliveryError, Destination, DestinationId, Look, Millis, Mode,
+    Output, Published, Receipt, Staged,
 };
 use standpipe_lease::{CommitTable, Frozen};
 use tokio::sync::{Mutex, oneshot};
@@ -204,6 +204,10 @@ impl Destination for Inferred {
 
     async fn probe(&self) -> Result<(), DeliveryError> {
         self.destination.probe().await
+    }
+
+    async fn look(&self, make: bool, seen: &mut Vec<Look>) {
+        self.destination.look(make, seen).await;
     }
 
     async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {

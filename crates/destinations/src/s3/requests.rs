@@ -421,16 +421,49 @@ pub(super) async fn had_version(client: &Client, output: &Output) -> Result<bool
 pub(super) async fn probe(bucket: &Bucket) -> Result<(), DeliveryError> {
     let Bucket { client, name, .. } = bucket;
     client.head_bucket().bucket(name).send().await.map_err(|error| classify("HeadBucket", &error))?;
-    match client.list_multipart_uploads().bucket(name).max_uploads(1).send().await {
-        Ok(_) => Ok(()),
-        Err(error) if unsupported(&error) => {
-            tracing::warn!(
-                bucket = name,
-                "the server lists no uploads: those of crashed workers stay until its own rule"
-            );
-            Ok(())
-        }
-        Err(error) => Err(classify("ListMultipartUploads", &error)),
+    if lists_uploads(bucket).await.map_err(|(_, error)| error)?.is_none() {
+        tracing::warn!(bucket = name, "the server lists no uploads: those of crashed workers stay until its own rule");
+    }
+    Ok(())
+}
+
+/// What HeadBucket says of a bucket.
+pub(super) enum Head {
+    /// It is there, in this region as far as it was told.
+    There(Option<String>),
+    /// There is none of that name.
+    Missing,
+    /// It lets nobody like us in; what it said.
+    Denied(String),
+    /// It is in another region, as far as it was told.
+    Elsewhere(Option<String>),
+    /// No answer, or another one.
+    Failed(DeliveryError),
+}
+
+pub(super) async fn head_bucket(bucket: &Bucket) -> Head {
+    let error = match bucket.client.head_bucket().bucket(&bucket.name).send().await {
+        Ok(answer) => return Head::There(answer.bucket_region().map(str::to_owned)),
+        Err(error) => error,
+    };
+    let region = error.raw_response().and_then(|answer| answer.headers().get("x-amz-bucket-region").map(str::to_owned));
+    let own = bucket.client.config().region().map(ToString::to_string);
+    let why = classify("HeadBucket", &error);
+    match (status(&error), why) {
+        (Some(404), _) => Head::Missing,
+        (Some(301 | 307), _) => Head::Elsewhere(region),
+        (Some(400 | 403), _) if region.is_some() && region != own => Head::Elsewhere(region),
+        (Some(401 | 403), DeliveryError::Halt { cause }) => Head::Denied(cause),
+        (_, why) => Head::Failed(why),
+    }
+}
+
+/// Whether the open uploads of a bucket may be listed: `None` where the server knows of no such list.
+pub(super) async fn lists_uploads(bucket: &Bucket) -> Result<Option<()>, (Option<u16>, DeliveryError)> {
+    match bucket.client.list_multipart_uploads().bucket(&bucket.name).max_uploads(1).send().await {
+        Ok(_) => Ok(Some(())),
+        Err(error) if unsupported(&error) => Ok(None),
+        Err(error) => Err((status(&error), classify("ListMultipartUploads", &error))),
     }
 }
 

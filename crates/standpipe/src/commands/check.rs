@@ -1,14 +1,17 @@
-//! `standpipe check`: syntax and meaning of a config, drawn at the line. It asks nobody: no network, no credentials.
+//! `standpipe check`: syntax and meaning of a config, drawn at the line. By itself it asks nobody: no network, no
+//! credentials. `--online` asks the services that the config names (`online`).
+
+mod online;
 
 use anyhow::Result;
 use serde::Serialize;
 use standpipe_config::config::{
-    Config, Destination, DocumentId, Format, OpenSearch, Redshift, RedshiftFormat, Rotation,
+    Config, Destination, DocumentId, Format, HttpEndpoint, OpenSearch, Redshift, RedshiftFormat, Rotation,
 };
 use standpipe_config::{ConfigErrors, units};
 
 use crate::args::{Check, Output};
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
 use crate::terminal;
 
 #[derive(Serialize)]
@@ -18,6 +21,9 @@ struct Report {
     errors: Vec<Finding>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Finding>,
+    /// What the services said, with `--online`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    online: Option<Vec<online::Line>>,
 }
 
 #[derive(Serialize)]
@@ -34,6 +40,9 @@ struct Finding {
 }
 
 pub fn run(args: Check) -> Result<Exit> {
+    if args.create && !args.online {
+        return Err(Usage("--create makes what --online finds missing: add --online".to_owned()).into());
+    }
     let checked = super::load(&args.config.files);
     match (args.report.output, checked) {
         (Output::Human, Ok(config)) => {
@@ -41,18 +50,24 @@ pub fn run(args: Check) -> Result<Exit> {
                 terminal::err(&format!("{}\n", warnings.render(terminal::stderr_has_color())));
             }
             terminal::out(&summary(&config))?;
-            Ok(Exit::Ok)
+            if args.online { online::human(&config, args.create) } else { Ok(Exit::Ok) }
         }
         (Output::Human, Err(errors)) => Err(errors.into()),
         (Output::Json, Ok(config)) => {
             let pipelines = config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
+            let (lines, exit) = if args.online {
+                let (lines, exit) = online::lines(&config, args.create)?;
+                (Some(lines), exit)
+            } else {
+                (None, Exit::Ok)
+            };
             let warnings = config.warnings.map(findings).unwrap_or_default();
-            super::json(&Report { ok: true, pipelines, errors: Vec::new(), warnings })?;
-            Ok(Exit::Ok)
+            super::json(&Report { ok: exit == Exit::Ok, pipelines, errors: Vec::new(), warnings, online: lines })?;
+            Ok(exit)
         }
         (Output::Json, Err(errors)) => {
             let (warnings, errors) = findings(errors).into_iter().partition(|finding| finding.warning);
-            super::json(&Report { ok: false, pipelines: Vec::new(), errors, warnings })?;
+            super::json(&Report { ok: false, pipelines: Vec::new(), errors, warnings, online: None })?;
             Ok(Exit::Config)
         }
     }
@@ -89,6 +104,7 @@ fn destination_line(destination: &Destination) -> String {
         Destination::S3(s3) => s3,
         Destination::Redshift(redshift) => return redshift_line(redshift),
         Destination::OpenSearch(opensearch) => return opensearch_line(opensearch),
+        Destination::Http(http) => return http_line(http),
     };
     let format = match &s3.format {
         Format::Raw => "raw",
@@ -120,6 +136,14 @@ fn opensearch_line(opensearch: &OpenSearch) -> String {
     let interval = units::format_duration(opensearch.buffer_interval);
     let (index, endpoint) = (&opensearch.index, opensearch.endpoints.first().map_or("", String::as_str));
     format!("opensearch {what} {index}{suffix} at {endpoint}, {ids}, a batch every {interval} or {size}")
+}
+
+fn http_line(http: &HttpEndpoint) -> String {
+    let size = units::format_size(http.buffer_bytes);
+    let interval = units::format_duration(http.buffer_interval);
+    let encoding = if http.gzip { ", gzip" } else { "" };
+    let answers = if http.any_2xx { ", any status of success acknowledges" } else { "" };
+    format!("http endpoint {}{encoding}{answers}, a batch every {interval} or {size}", http.shown())
 }
 
 fn redshift_line(redshift: &Redshift) -> String {

@@ -53,7 +53,13 @@ pub fn run(args: args::Infer) -> Result<Exit> {
             super::json(&Report { columns, lines, rejected, widened: widened.collect() })?;
         }
         Output::Human => {
-            terminal::out(&format!("{columns}\n"))?;
+            let shown = terminal::visible(&columns);
+            terminal::out(&format!("{shown}\n"))?;
+            if shown != columns {
+                terminal::err(
+                    "note: names hold control characters, shown as \u{fffd}; --output json has them as they are\n",
+                );
+            }
             let refused = if rejected == 0 { String::new() } else { format!(", {rejected} of them no JSON object") };
             terminal::err(&format!("from {}{refused}\n{}", terminal::counted(lines, "line"), notes(&widened)));
         }
@@ -63,8 +69,10 @@ pub fn run(args: args::Infer) -> Result<Exit> {
 
 /// Which line made a column what it is: one odd line in a million may be a mistake.
 fn notes(widened: &[Widening]) -> String {
-    let note =
-        |w: &Widening| format!("note: line {} made `{}` {}; until then it was {}\n", w.line, w.column, w.to, w.from);
+    let note = |w: &Widening| {
+        let column = terminal::visible(&w.column);
+        format!("note: line {} made `{column}` {}; until then it was {}\n", w.line, w.to, w.from)
+    };
     let mut text: String = widened.iter().take(NOTES_MAX).map(note).collect();
     if widened.len() > NOTES_MAX {
         text.push_str("note: further lines did so too; --output json names more\n");

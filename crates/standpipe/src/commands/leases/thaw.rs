@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use standpipe_flow::Millis;
+use standpipe_config::config::{Pipeline, TableColumns};
+use standpipe_flow::{DestinationId, Millis};
 use standpipe_lease::Frozen;
+use standpipe_lease::mend::MendError;
 
 use super::{Consented, cells, consent, outcome};
 use crate::args::Output;
@@ -22,7 +24,15 @@ struct Report {
 
 pub async fn run(args: Thaw) -> Result<Exit> {
     let mend = super::tables(&args.of).await?.mend;
-    let frozen = mend.plan_thaw(&args.destination).await?;
+    let frozen = match mend.plan_thaw(&args.destination).await {
+        Err(MendError::Refused { cause }) => {
+            let config = super::super::load(&args.of.config.files)?;
+            let pipeline = super::super::pipeline(&config, args.of.pipeline.as_deref())?;
+            let cause = format!("{cause}: {}", why(pipeline, &args.destination));
+            return Err(MendError::Refused { cause }.into());
+        }
+        planned => planned?,
+    };
     let Frozen { columns, records, at } = &frozen;
     let human = args.of.report.output == Output::Human;
     if human {
@@ -31,7 +41,7 @@ pub async fn run(args: Thaw) -> Result<Exit> {
             args.destination,
             cells::instant(Millis(at.0 / 1000 * 1000)),
             counted(*records, "record"),
-            visible(columns),
+            terminal::visible(columns),
         ))?;
     }
     let go = consent(&args.consent, "Forget them?")? == Consented::Go;
@@ -55,7 +65,15 @@ pub async fn run(args: Thaw) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Names are keys of records: what a terminal would act upon is not shown to it.
-fn visible(columns: &str) -> String {
-    columns.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+/// Why a destination has no columns that are frozen.
+fn why(pipeline: &Pipeline, id: &DestinationId) -> String {
+    let Some(destination) = pipeline.destinations.iter().find(|destination| destination.id() == id) else {
+        let ids: Vec<&str> = pipeline.destinations.iter().map(|destination| destination.id().as_str()).collect();
+        return format!("pipeline {} has no destination {id}, only {}", pipeline.name, ids.join(", "));
+    };
+    match destination.table().map(|table| &table.columns) {
+        Some(TableColumns::Inferred { .. }) => "its first batch freezes them, and there was none yet".to_owned(),
+        Some(_) => "its `schema` says which they are, and `infer` alone freezes any".to_owned(),
+        None => format!("a destination of this kind and format ({}) has no columns", destination.kind()),
+    }
 }
