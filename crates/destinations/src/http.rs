@@ -2,11 +2,22 @@
 //!
 //! HTTP/1.1 over connections that are kept, TLS 1.2 and up with every check on, no redirects, an answer of bounded size
 //! within a bounded time, addresses looked at when the connection stands ([`dial`]). A connection is driven by the call
-//! that uses it, so that a dropped call leaves nothing behind.
+//! that uses it, so that a dropped call leaves nothing behind. What OpenSearch and the HTTP endpoints share is all of this;
+//! Splunk's collector will come by it too. What they choose for themselves:
+//!
+//! | | OpenSearch | HTTP endpoints, Splunk |
+//! |---|---|---|
+//! | private addresses | allowed unless a config refuses them: a domain in a VPC has no others | refused unless a config allows them |
+//! | bytes of an answer | with the documents of a request, at most 8 MiB | 1 MiB |
+//! | a path | put behind the origin's | as it was written, with its query |
+//!
 //! Never here: a second try of a request that may have been seen, what an answer means, a task. No error or log shows a
-//! header or a body.
+//! header, a path or a body.
 
 pub mod dial;
+mod origin;
+mod race;
+mod retry_after;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -24,69 +35,23 @@ use hyper_util::rt::TokioIo;
 use standpipe_flow::Clock;
 
 use dial::{BoxStream, Dial};
+pub use http::Method;
+pub use origin::Origin;
 pub use tls::{Trust, TrustError};
 
 /// Connections to one origin that are kept while nobody uses them.
 const IDLE_MAX: usize = 16;
 /// How long: below the 60 s after which AWS's load balancers, and most proxies, close one.
 const IDLE_FOR: Duration = Duration::from_secs(50);
-/// A server that asks for more patience than this is asked again anyway.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// Scheme, host and port, and what paths begin with.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Origin {
-    /// Over TLS.
-    pub secure: bool,
-    /// The host's name, or an address without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Put before every path; empty or `/something`.
-    pub base: String,
-}
+/// Bytes of an answer's body that are read, where nothing else is said: partners' answers are short, and Firehose reads no more.
+pub const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-impl Origin {
-    /// Reads `http[s]://host[:port][/path]`; no user, query or fragment.
-    pub fn parse(url: &str) -> Option<Self> {
-        let uri: http::Uri = url.parse().ok()?;
-        let secure = match uri.scheme_str()? {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let authority = uri.authority()?;
-        if authority.as_str().contains('@') || uri.query().is_some() {
-            return None;
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let base = uri.path().trim_end_matches('/').to_owned();
-        (!host.is_empty()).then_some(Self { secure, host, port, base })
-    }
-
-    /// The `Host` header: with the port where it is not the scheme's own.
-    pub fn host_header(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        match (self.secure, self.port) {
-            (true, 443) | (false, 80) => host,
-            (_, port) => format!("{host}:{port}"),
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.host_header(), self.base)
-    }
-}
-
-/// What is asked. `Debug` shows neither headers nor body.
+/// What is asked. `Debug` shows neither path, headers nor body.
 #[derive(Clone)]
 pub struct Request {
     /// `GET`, `POST`.
-    pub method: http::Method,
+    pub method: Method,
     /// Path and query behind the origin's base, percent-encoded.
     pub path: String,
     /// Beside `host` and `content-length`.
@@ -97,7 +62,7 @@ pub struct Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}, {} bytes", self.method, self.path, self.body.len())
+        write!(f, "{} of {} bytes", self.method, self.body.len())
     }
 }
 
@@ -110,12 +75,19 @@ pub struct Bounds {
     pub answer_bytes_max: usize,
 }
 
+impl Bounds {
+    /// So long, for an answer of at most [`ANSWER_BYTES_MAX`].
+    pub fn within(whole_max: Duration) -> Self {
+        Self { whole_max, answer_bytes_max: ANSWER_BYTES_MAX }
+    }
+}
+
 /// An answer, whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// `Retry-After`, at most an hour.
+    /// `Retry-After`, in seconds or as a date, at most an hour.
     pub retry_after: Option<Duration>,
     /// `Content-Type`.
     pub content_type: String,
@@ -123,7 +95,7 @@ pub struct Answer {
     pub content_encoding: String,
     /// It came with a `Content-Length`.
     pub has_length: bool,
-    /// The body as it came; no encoding was asked for.
+    /// The body as it came: no encoding was asked for, and one that a server has put there all the same is left alone.
     pub body: Bytes,
 }
 
@@ -206,7 +178,7 @@ impl Http {
     /// When there is no answer; one that refuses is an answer.
     pub async fn send(&self, to: &Origin, request: &Request, bounds: Bounds) -> Result<Answer, HttpError> {
         while let Some(mut open) = self.kept(to).await {
-            let sent = exchange(&mut open, built(to, request)?, bounds).await;
+            let sent = exchange(&mut open, built(to, request)?, bounds, self.clock.as_ref()).await;
             match sent {
                 Err(Failed::Unsent) => continue,
                 Err(Failed::Http(error)) => return Err(error),
@@ -217,7 +189,7 @@ impl Http {
             }
         }
         let mut open = self.connect(to).await?;
-        match exchange(&mut open, built(to, request)?, bounds).await {
+        match exchange(&mut open, built(to, request)?, bounds, self.clock.as_ref()).await {
             Ok(answer) => {
                 self.keep(to, open).await;
                 Ok(answer)
@@ -314,14 +286,20 @@ fn built(to: &Origin, request: &Request) -> Result<http::Request<Full<Bytes>>, H
     for (name, value) in &request.headers {
         let mut value = http::HeaderValue::try_from(value.as_str())
             .map_err(|_| HttpError::Malformed(format!("the header {name:?} cannot have its value")))?;
-        value.set_sensitive(name == "authorization");
+        // A key stands under many names.
+        value.set_sensitive(true);
         builder = builder.header(name, value);
     }
     builder.body(Full::new(request.body.clone())).map_err(|error| HttpError::Malformed(error.to_string()))
 }
 
 /// One request and its answer over an open connection, which this drives meanwhile.
-async fn exchange(open: &mut Open, request: http::Request<Full<Bytes>>, bounds: Bounds) -> Result<Answer, Failed> {
+async fn exchange(
+    open: &mut Open,
+    request: http::Request<Full<Bytes>>,
+    bounds: Bounds,
+    clock: &dyn Clock,
+) -> Result<Answer, Failed> {
     let Open { sender, engine } = open;
     let asked = async {
         let response = match sender.try_send_request(request).await {
@@ -336,7 +314,8 @@ async fn exchange(open: &mut Open, request: http::Request<Full<Bytes>>, bounds: 
         let (head, mut body) = response.into_parts();
         let status = head.status.as_u16();
         let text = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-        let seconds = text(http::header::RETRY_AFTER).and_then(|text| text.trim().parse::<u64>().ok());
+        let retry_after = text(http::header::RETRY_AFTER)
+            .and_then(|after| retry_after::retry_after(after, text(http::header::DATE), clock.wall()));
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| HttpError::Broken(causes(&error)))?;
@@ -348,7 +327,7 @@ async fn exchange(open: &mut Open, request: http::Request<Full<Bytes>>, bounds: 
         }
         Ok(Answer {
             status,
-            retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
+            retry_after,
             content_type: text(http::header::CONTENT_TYPE).unwrap_or_default().to_owned(),
             content_encoding: text(http::header::CONTENT_ENCODING).unwrap_or_default().to_owned(),
             has_length: head.headers.contains_key(http::header::CONTENT_LENGTH),

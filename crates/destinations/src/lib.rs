@@ -1,9 +1,11 @@
 //! Destinations: `batch -> stage -> commit -> publish`, one file a kind.
 #![forbid(unsafe_code)]
 
+pub mod endpoint;
 pub mod http;
 mod java_time;
 pub mod object_key;
+mod offloaded;
 pub mod opensearch;
 pub mod redshift;
 pub mod s3;

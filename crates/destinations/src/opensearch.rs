@@ -9,15 +9,17 @@
 mod action;
 mod answer;
 mod document;
+mod look;
 mod nodes;
 mod plan;
 mod progress;
 mod send;
+mod size;
 mod window;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,17 +27,19 @@ use bytes::Bytes;
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::offload::Offload;
 use standpipe_flow::{
-    Batch, BatchLimits, Clock, CommitId, DeliveryError, Destination, Detail, Document, Millis, Mode, Output, Published,
-    Random, Receipt, RejectedRecord, Staged,
+    Batch, BatchLimits, Clock, CommitId, DeliveryError, Destination, Detail, Document, Look, Millis, Mode, Output,
+    Published, Random, Receipt, RejectedRecord, Staged,
 };
-use tokio::sync::oneshot;
 
 use crate::http::Http;
 use crate::s3::S3;
 pub use action::Rotation;
+pub use document::append as append_document;
 use nodes::Nodes;
 pub use nodes::{Auth, Password};
+pub(crate) use plan::gzip;
 use progress::{Kept, Progress, locked};
+use size::Size;
 use window::Window;
 
 /// `error-output-type` of documents that were refused: Firehose's.
@@ -46,9 +50,6 @@ const MALFORMED: &str = "OS.MalformedData";
 const DOCUMENT_EXISTS: &str = "document-exists";
 /// The expression of the id, or of the routing, gave nothing that can be one.
 const NO_ID: &str = "OS.InvalidDocumentId";
-/// Bytes of a bulk request before compression: what OpenSearch advises for one, and half of the least that AWS's
-/// instances take.
-const REQUEST_BYTES: usize = 5 << 20;
 
 /// What the id of a document is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -109,6 +110,19 @@ pub enum RetryFor {
     Forever,
 }
 
+impl RetryFor {
+    /// That time, for a stream that keeps records for so long (zero: not known); `None`: without end.
+    pub(crate) fn most(self, retention: Duration) -> Option<Duration> {
+        /// Half of the least that a stream keeps.
+        const UNKNOWN: Duration = Duration::from_secs(12 * 3600);
+        match self {
+            Self::Time(time) => Some(time),
+            Self::Forever => None,
+            Self::UntilRetention => Some(if retention.is_zero() { UNKNOWN } else { retention / 2 }),
+        }
+    }
+}
+
 /// The stream that the records come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct From {
@@ -145,8 +159,7 @@ pub struct OpenSearch {
     window: Window,
     kept: Kept,
     from: OnceLock<From>,
-    /// Bytes of a request that is not known to be too large.
-    request_bytes: AtomicUsize,
+    size: Mutex<Size>,
     /// Large requests in a row that broke without an answer.
     broken: AtomicUsize,
     clock: Arc<dyn Clock>,
@@ -172,7 +185,7 @@ impl OpenSearch {
             window: Window::default(),
             kept: Kept::default(),
             from: OnceLock::new(),
-            request_bytes: AtomicUsize::new(REQUEST_BYTES),
+            size: Mutex::default(),
             broken: AtomicUsize::new(0),
             clock,
             random,
@@ -197,16 +210,18 @@ impl OpenSearch {
 
     /// How long a batch may be refused; `None`: for ever.
     fn retry_max(&self) -> Option<Duration> {
-        /// Half of the least that a stream keeps.
-        const UNKNOWN: Duration = Duration::from_secs(12 * 3600);
-        match self.settings.retry_for {
-            RetryFor::Time(time) => Some(time),
-            RetryFor::Forever => None,
-            RetryFor::UntilRetention => {
-                let retention = self.from.get().map_or(Duration::ZERO, |from| from.retention);
-                Some(if retention.is_zero() { UNKNOWN } else { retention / 2 })
-            }
-        }
+        self.settings.retry_for.most(self.from.get().map_or(Duration::ZERO, |from| from.retention))
+    }
+
+    /// How large a request may be. Not held over a wait.
+    fn size(&self) -> MutexGuard<'_, Size> {
+        // A poisoned lock holds one that is whole: each change is a few assignments of numbers.
+        self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of a request at most.
+    fn request_bytes(&self) -> usize {
+        self.size().most()
     }
 
     fn objects_or_halt(&self) -> Result<&Arc<S3>, DeliveryError> {
@@ -290,6 +305,13 @@ impl Destination for OpenSearch {
         }
     }
 
+    async fn look(&self, make: bool, seen: &mut Vec<Look>) {
+        look::all(self, seen).await;
+        if let Some(objects) = &self.objects {
+            objects.look(make, seen).await;
+        }
+    }
+
     async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
         let records = batch.records().count();
         let mut staged = Staged::default();
@@ -332,25 +354,6 @@ impl Destination for OpenSearch {
     async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError> {
         self.objects_or_halt()?.write_incident(cid, body).await
     }
-}
-
-/// Runs `work` through the seam and waits for it.
-async fn offloaded<T: Send + 'static>(
-    offload: &dyn Offload,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, DeliveryError> {
-    let (sender, receiver) = oneshot::channel();
-    offload.run(Box::new(move || {
-        // Nobody waits any more when the call was dropped.
-        let _ = sender.send(work());
-    }));
-    let lost = |_| DeliveryError::Retry { after: None, cause: "a job ended without its result".to_owned() };
-    receiver.await.map_err(lost)
-}
-
-/// The largest request that is tried.
-fn request_bytes(of: &AtomicUsize) -> usize {
-    of.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

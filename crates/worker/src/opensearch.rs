@@ -36,11 +36,12 @@ pub(crate) fn assemble(
     let unusable = |endpoint: &String| WorkerError::Findings(format!("{endpoint} is no address"));
     let origins = file.endpoints.iter().map(|endpoint| Origin::parse(endpoint).ok_or_else(|| unusable(endpoint)));
     let origins: Vec<Origin> = origins.collect::<Result<_, _>>()?;
-    let identity = format!("opensearch {} {}", file.index, origins.first().map(Origin::to_string).unwrap_or_default());
+    let identity = identity(&file.index, &origins);
     let trust = Trust::new(file.ca_file.as_deref()).map_err(WorkerError::Findings)?;
     let tcp = || Arc::new(Tcp { allow_private: file.allow_private }) as Arc<dyn Dial>;
     let dial = platform.outside.dial.clone().unwrap_or_else(tcp);
-    let objects = file.refused.as_ref().map(|refused| Arc::new(objects((config, pipeline), file, refused, platform)));
+    let refused = file.refused.as_ref().map(|refused| (refused, file.backup.as_ref()));
+    let objects = refused.map(|refused| Arc::new(objects((config, pipeline), refused, limits(file), platform)));
     let seams = Seams {
         http: Http::new(dial, trust, CONNECT_MAX, platform.clock.clone()),
         servers: (origins, auth(config, file, platform)?),
@@ -57,11 +58,21 @@ pub(crate) fn assemble(
         destination: built.clone(),
         s3: objects,
         opensearch: Some(built),
+        endpoint: None,
         inferred: None,
         identity,
         config: format!("{:016x}", hash64(&[text.as_bytes()])),
         transform: transforms::of_destination(pipeline, destination, platform)?,
     })
+}
+
+/// What tells this destination from every other one, for all workers of a fleet: the index and the servers, whatever order a
+/// worker's config has them in.
+fn identity(index: &str, origins: &[Origin]) -> String {
+    let mut servers: Vec<String> = origins.iter().map(|origin| origin.url("")).collect();
+    servers.sort();
+    servers.dedup();
+    format!("opensearch {index} {}", servers.join(" "))
 }
 
 fn settings(file: &config::OpenSearch) -> OpenSearchSettings {
@@ -84,11 +95,15 @@ fn settings(file: &config::OpenSearch) -> OpenSearchSettings {
         serverless: matches!(file.auth, config::OpenSearchAuth::SigV4 { serverless: true, .. }),
         gzip: file.gzip,
         limits: limits(file),
-        retry_for: match file.retry {
-            config::RetryFor::UntilRetention => RetryFor::UntilRetention,
-            config::RetryFor::Time(time) => RetryFor::Time(time),
-            config::RetryFor::Forever => RetryFor::Forever,
-        },
+        retry_for: retry_for(file.retry),
+    }
+}
+
+pub(crate) fn retry_for(retry: config::RetryFor) -> RetryFor {
+    match retry {
+        config::RetryFor::UntilRetention => RetryFor::UntilRetention,
+        config::RetryFor::Time(time) => RetryFor::Time(time),
+        config::RetryFor::Forever => RetryFor::Forever,
     }
 }
 
@@ -155,10 +170,10 @@ impl Expressions for Programs {
 }
 
 /// Where refused records lie, and the backup.
-fn objects(
+pub(crate) fn objects(
     (config, pipeline): (&Config, &config::Pipeline),
-    file: &config::OpenSearch,
-    refused: &config::Refused,
+    (refused, kept): (&config::Refused, Option<&config::Backup>),
+    limits: BatchLimits,
     platform: &Platform,
 ) -> S3 {
     let settings = S3Settings {
@@ -171,13 +186,29 @@ fn objects(
         format: Format::JsonLines { delimiter: Delimiter::Newline },
         compression: Compression::None,
         file_extension: None,
-        limits: limits(file),
+        limits,
         kms: refused.kms_key.clone(),
         expected_owner: refused.bucket_owner.clone(),
-        backup: file.backup.as_ref().map(backup),
+        backup: kept.map(backup),
         lost_object: LostObject::Replay,
         publish: Publish::default(),
     };
     let sdk = service(&platform.sdk, config.aws.s3_endpoint.as_ref(), None);
     S3::new(&sdk, settings, platform.offload.clone(), platform.random.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_knows_its_servers_in_any_order() {
+        let origins =
+            |urls: &[&str]| urls.iter().map(|url| Origin::parse(url).expect("an address")).collect::<Vec<_>>();
+        let one = identity("logs", &origins(&["https://b:9200", "https://a:9200", "https://b:9200/"]));
+        assert_eq!(one, "opensearch logs https://a:9200 https://b:9200");
+        assert_eq!(identity("logs", &origins(&["https://a:9200", "https://b:9200"])), one);
+        assert_ne!(identity("logs", &origins(&["https://a:9200/tenant", "https://b:9200"])), one);
+        assert_eq!(identity("logs", &origins(&["https://a"])), "opensearch logs https://a", "as it always was");
+    }
 }

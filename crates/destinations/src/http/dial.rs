@@ -1,15 +1,19 @@
 //! `host and port -> connection`, to addresses that a destination may have.
 //!
 //! A name may lead anywhere, and elsewhere a moment later: the address that is looked at is the one that the connection has.
-//! Never reached, whatever a config says: link-local addresses and those under which clouds tell a machine its credentials.
+//! Never reached, whatever a config says: link-local addresses and those under which clouds tell a machine its credentials
+//! ([`standpipe_flow::reach`]). A name with several addresses: [`race`].
 //! Never here: TLS, a byte of a request.
 
 use std::fmt::Debug;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
+use standpipe_flow::reach::{Reach, reach};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use super::race;
 
 /// Bytes both ways.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -45,29 +49,46 @@ pub struct Tcp {
 #[async_trait]
 impl Dial for Tcp {
     async fn dial(&self, host: &str, port: u16) -> Result<BoxStream, DialError> {
-        let unreachable = |error: std::io::Error| DialError::Unreachable(error.to_string());
         let found = tokio::net::lookup_host((host, port)).await.map_err(unreachable)?;
-        let mut last = DialError::Unreachable("the name has no address".to_owned());
-        for address in found {
-            if let Err(why) = self.allows(address.ip()) {
-                last = DialError::Forbidden(why.to_owned());
-                continue;
-            }
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    let peer = stream.peer_addr().map_err(unreachable)?;
-                    self.allows(peer.ip()).map_err(|why| DialError::Forbidden(why.to_owned()))?;
-                    stream.set_nodelay(true).map_err(unreachable)?;
-                    return Ok(Box::new(stream));
-                }
-                Err(error) => last = unreachable(error),
-            }
+        let (allowed, forbidden) = self.sorted(found);
+        match race::first(allowed, |address| self.connect(address)).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            // One that may be reached, and is not there now, may be there later.
+            Err(Some(error)) => Err(error),
+            Err(None) => Err(match forbidden {
+                Some(why) => DialError::Forbidden(why.to_owned()),
+                None => DialError::Unreachable("the name has no address".to_owned()),
+            }),
         }
-        Err(last)
     }
 }
 
+fn unreachable(error: std::io::Error) -> DialError {
+    DialError::Unreachable(error.to_string())
+}
+
 impl Tcp {
+    /// The addresses that may be connected to; and why another may not, if there is one.
+    fn sorted(self, found: impl Iterator<Item = SocketAddr>) -> (Vec<SocketAddr>, Option<&'static str>) {
+        let (mut allowed, mut forbidden) = (Vec::new(), None);
+        for address in found {
+            match self.allows(address.ip()) {
+                Ok(()) => allowed.push(address),
+                Err(why) => forbidden = Some(why),
+            }
+        }
+        (allowed, forbidden)
+    }
+
+    async fn connect(self, address: SocketAddr) -> Result<TcpStream, DialError> {
+        let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+        // Whatever stands in between: what counts is where the connection has led.
+        let peer = stream.peer_addr().map_err(unreachable)?;
+        self.allows(peer.ip()).map_err(|why| DialError::Forbidden(why.to_owned()))?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        Ok(stream)
+    }
+
     /// Whether an address may be connected to; if not, why.
     fn allows(self, address: IpAddr) -> Result<(), &'static str> {
         match reach(address) {
@@ -77,50 +98,6 @@ impl Tcp {
             }
             Reach::Private | Reach::Public => Ok(()),
         }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Reach {
-    Never,
-    Private,
-    Public,
-}
-
-fn reach(address: IpAddr) -> Reach {
-    match address {
-        IpAddr::V4(address) => reach_v4(address),
-        IpAddr::V6(address) => reach_v6(address),
-    }
-}
-
-fn reach_v4(address: Ipv4Addr) -> Reach {
-    let [a, b, c, d] = address.octets();
-    match (a, b, c, d) {
-        // "This network", multicast and beyond; link-local, with the metadata of AWS, Azure, GCP and tasks of ECS.
-        (0 | 224..=255, ..) | (169, 254, ..) => Reach::Never,
-        // Alibaba's metadata; the host agent of Azure.
-        (100, 100, 100, 200) | (168, 63, 129, 16) => Reach::Never,
-        // RFC 1918; loopback; carriers' (RFC 6598), which EKS uses for pods.
-        (10 | 127, ..) | (172, 16..=31, ..) | (192, 168, ..) | (100, 64..=127, ..) => Reach::Private,
-        _ => Reach::Public,
-    }
-}
-
-fn reach_v6(address: Ipv6Addr) -> Reach {
-    let segments = address.segments();
-    let v4_of = |high: u16, low: u16| reach_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    match segments {
-        [0, 0, 0, 0, 0, 0, 0, 0] => Reach::Never,
-        [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Private,
-        // An IPv4 address in another form: mapped, compatible, NAT64, 6to4.
-        [0, 0, 0, 0, 0, 0xFFFF | 0, high, low] | [0x64, 0xFF9B, 0, 0, 0, 0, high, low] => v4_of(high, low),
-        [0x2002, high, low, ..] => v4_of(high, low),
-        // Link-local, site-local, multicast; the metadata of AWS (fd00:ec2::/32) and GCP (fd20:ce::254).
-        [0xFE80..=0xFFFF, ..] | [0xFD00, 0x0EC2, ..] | [0xFD20, 0x00CE, ..] => Reach::Never,
-        // Unique local addresses.
-        [0xFC00..=0xFDFF, ..] => Reach::Private,
-        _ => Reach::Public,
     }
 }
 

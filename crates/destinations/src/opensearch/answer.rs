@@ -2,7 +2,7 @@
 //!
 //! A document is accepted only by an item that says so, in the place of its action: an answer with another number of items,
 //! of other actions, cut short, or that is no bulk answer at all acknowledges nothing. What is said of the whole request is
-//! never held against a document, but for a request of one document that is too large.
+//! held against a document only when that is alone in it: it is too large, or refused while another request is taken.
 //! Never here: a count of tries, a clock. What a server says of a document goes into error records and never into a log.
 
 use std::sync::Arc;
@@ -29,6 +29,13 @@ pub(super) enum Verdict {
     Items(Vec<Item>),
     /// Fewer bytes at once.
     TooLarge,
+    /// The request is refused: all that we send may be, or what is in this one.
+    Refused {
+        /// In Firehose's place for it.
+        code: &'static str,
+        /// What was said, for a log.
+        cause: String,
+    },
     /// Fewer requests at once.
     Busy {
         /// `Retry-After`.
@@ -79,8 +86,19 @@ pub(super) fn verdict(answer: &Answer, operation: Operation, documents: usize) -
         413 => Verdict::TooLarge,
         429 => Verdict::Busy { after: answer.retry_after },
         408 | 425 | 500..=599 => Verdict::Trouble(retry(answer, &refusal(answer))),
+        // Who we are is about us alone.
+        400 | 402..=499 => Verdict::Refused { code: code(answer.status), cause: refusal(answer) },
         _ => Verdict::Trouble(DeliveryError::Halt { cause: refusal(answer) }),
     }
+}
+
+/// A request that does nothing: an index of this name cannot be. Whoever refuses it refuses everything that we send; who
+/// takes it answers that its one action has failed.
+pub(super) const NOTHING: &[u8] = b"{\"create\":{\"_index\":\"Standpipe Asks\"}}\n{}\n";
+
+/// Whether [`NOTHING`] was taken.
+pub(super) fn takes_others(answer: &Answer) -> bool {
+    matches!(answer.status, 200..=299) && items(&answer.body, Operation::Create, 1).is_ok()
 }
 
 /// What an answer to a question without documents means; `Ok` for any status of success.
@@ -233,6 +251,7 @@ mod tests {
     fn trouble(verdict: Verdict) -> String {
         match verdict {
             Verdict::Trouble(error) => error.to_string(),
+            Verdict::Refused { cause, .. } => cause,
             other => panic!("{other:?}"),
         }
     }
@@ -321,16 +340,19 @@ mod tests {
         for status in [408, 500, 502, 503, 504] {
             assert!(matches!(whole(status, "<html>"), Verdict::Trouble(DeliveryError::Retry { .. })), "{status}");
         }
-        for status in [301, 302, 400, 401, 403, 404, 405, 406, 415] {
+        for status in [301, 302, 401, 600] {
             assert!(matches!(whole(status, "<html>"), Verdict::Trouble(DeliveryError::Halt { .. })), "{status}");
+        }
+        for status in [400, 403, 404, 405, 406, 415, 451] {
+            assert!(matches!(whole(status, "<html>"), Verdict::Refused { .. }), "{status}");
         }
         let denied = r#"{"error":{"root_cause":[],"type":"security_exception","reason":"no permissions for [indices:data/write/bulk] and User [name=x]"},"status":403}"#;
         assert_eq!(
             trouble(whole(403, denied)),
-            "halted: answered 403: security_exception: no permissions for [indices:data/write/bulk] and User [name=x]"
+            "answered 403: security_exception: no permissions for [indices:data/write/bulk] and User [name=x]"
         );
         let proxy = "{\"Message\":\"User: anonymous is not authorized to perform: es:ESHttpPost\\n\"}";
-        let expected = "halted: answered 403: User: anonymous is not authorized to perform: es:ESHttpPost";
+        let expected = "answered 403: User: anonymous is not authorized to perform: es:ESHttpPost";
         assert_eq!(trouble(whole(403, proxy)), expected);
         assert_eq!(trouble(whole(503, r#"{"error":"down"}"#)), "answered 503: down");
     }

@@ -22,7 +22,7 @@ pub(super) const NOT_A_DOCUMENT: &str = "The record is not a document: it must b
 ///
 /// # Errors
 /// What is wrong, without the record's content; nothing is appended then.
-pub(super) fn append(data: &[u8], timestamp: Option<Millis>, out: &mut Vec<u8>) -> Result<(), String> {
+pub fn append(data: &[u8], timestamp: Option<Millis>, out: &mut Vec<u8>) -> Result<(), String> {
     let text = std::str::from_utf8(data)
         .map_err(|error| format!("{NOT_A_DOCUMENT}: no UTF-8 from byte {} on", error.valid_up_to()))?;
     let mut json = serde_json::Deserializer::from_str(text);

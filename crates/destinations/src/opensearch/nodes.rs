@@ -15,8 +15,8 @@ use standpipe_flow::offload::Offload;
 use standpipe_flow::{Clock, DeliveryError};
 use standpipe_signed::{CallError, Signable, Signer};
 
-use super::offloaded;
 use crate::http::{Answer, Bounds, Http, HttpError, Origin, Request};
+use crate::offloaded::offloaded;
 
 /// How long a server that could not be reached is left out while there are others.
 const LEFT_OUT: Duration = Duration::from_secs(10);
@@ -112,20 +112,45 @@ impl Nodes {
         self.ask(request, Bounds { whole_max: WHOLE_MAX, answer_bytes_max }, Some(offload)).await
     }
 
-    /// Asks without a body.
+    /// Asks one of the servers without a body.
     pub(super) async fn look(&self, path: &str) -> Result<Answer, DeliveryError> {
+        self.look_at(self.in_turn(), path).await
+    }
+
+    /// Asks the first of these servers that can be reached, without a body.
+    pub(super) async fn look_at(&self, nodes: Vec<usize>, path: &str) -> Result<Answer, DeliveryError> {
         let request = Request { method: Method::GET, path: path.to_owned(), headers: Vec::new(), body: Bytes::new() };
         let bounds = Bounds { whole_max: Duration::from_secs(10), answer_bytes_max: 1 << 20 };
-        self.ask(request, bounds, None).await.map_err(|error| match error {
+        self.ask_of(nodes, request, bounds, None).await.map_err(|error| match error {
             Unanswered::Other(error) => error,
             Unanswered::Broken(cause) => retry(cause),
             Unanswered::TooLarge => retry("the answer is too large".to_owned()),
         })
     }
 
+    /// The servers, as they are named in the config.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.origins.iter().map(Origin::to_string)
+    }
+
+    /// As whom requests are made.
+    pub(super) fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
     async fn ask(&self, request: Request, bounds: Bounds, offload: Option<&dyn Offload>) -> Result<Answer, Unanswered> {
+        self.ask_of(self.in_turn(), request, bounds, offload).await
+    }
+
+    async fn ask_of(
+        &self,
+        nodes: Vec<usize>,
+        request: Request,
+        bounds: Bounds,
+        offload: Option<&dyn Offload>,
+    ) -> Result<Answer, Unanswered> {
         let mut last = retry("there is no server to ask".to_owned());
-        for node in self.in_turn() {
+        for node in nodes {
             let origin = &self.origins[node];
             let request = self.with_auth(request.clone(), origin, offload).await?;
             match self.http.send(origin, &request, bounds).await {
@@ -184,7 +209,7 @@ impl Nodes {
             }
             Auth::SigV4(signer) => {
                 let credentials = signer.credentials().await.map_err(unsigned)?;
-                let (signer, url) = (signer.clone(), format!("{origin}{}", request.path));
+                let (signer, url) = (signer.clone(), origin.url(&request.path));
                 let of = request.clone();
                 let sign = move || {
                     let (method, headers, body) = (of.method.as_str(), of.headers.as_slice(), &of.body[..]);

@@ -92,6 +92,11 @@ impl Plan {
         (&shard.range.fence.lease, &shard.chunks[place.chunk as usize].records[place.record as usize])
     }
 
+    /// The index that a record is for.
+    pub(super) fn index(&self, batch: &Batch, settings: &OpenSearchSettings, number: u32) -> String {
+        settings.index_of(self.record(batch, number).1.arrival)
+    }
+
     /// The id that an expression gave a record.
     pub(super) fn id(&self, number: u32) -> Option<&str> {
         self.named.get(number as usize)?.id.as_deref()
@@ -226,7 +231,8 @@ impl Named {
 /// The level that costs least and compresses: what comes of it lives for a moment.
 const GZIP_LEVEL: i32 = 1;
 
-fn gzip(body: &[u8]) -> Vec<u8> {
+/// The bytes, compressed for a request.
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
     let level = CompressionLvl::new(GZIP_LEVEL).unwrap_or_default();
     let mut compressor = Compressor::new(level);
     let mut out = vec![0; compressor.gzip_compress_bound(body.len())];

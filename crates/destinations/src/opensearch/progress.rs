@@ -81,6 +81,8 @@ pub(super) struct Refusal {
     pub attempts: u32,
     /// Final.
     pub rejected: bool,
+    /// How often of that it was alone in its request, and the request as a whole was refused.
+    pub alone: u32,
     /// The id that it was to have, where that came from an expression.
     pub id: Option<Box<str>>,
 }
@@ -113,9 +115,15 @@ impl Progress {
         self.refusals.iter().filter(|(_, refusal)| refusal.rejected).map(|(record, refusal)| (*record, refusal))
     }
 
-    /// What was last said of a record that waits.
-    pub(super) fn last_said(&self) -> Option<&Said> {
-        self.refusals.values().rev().find(|refusal| !refusal.rejected).map(|refusal| &refusal.said)
+    /// A record that waits, and what was last said of it.
+    pub(super) fn last_said(&self) -> Option<(u32, &Said)> {
+        let waits = self.refusals.iter().rev().find(|(_, refusal)| !refusal.rejected);
+        waits.map(|(record, refusal)| (*record, &refusal.said))
+    }
+
+    /// How often a record was refused alone, as a request.
+    pub(super) fn alone(&self, record: u32) -> u32 {
+        self.refusals.get(&record).map_or(0, |refusal| refusal.alone)
     }
 
     pub(super) fn accept(&mut self, record: u32) {
@@ -131,6 +139,16 @@ impl Progress {
         }
     }
 
+    /// The record waits: a request with nothing else in it was refused as a whole. Gives how often that was so.
+    pub(super) fn refuse_alone(&mut self, record: u32, said: Said, id: Option<&str>) -> u32 {
+        self.refuse(record, said, id);
+        let refusal = self.refusals.get_mut(&record).filter(|refusal| !refusal.rejected);
+        refusal.map_or(0, |refusal| {
+            refusal.alone += 1;
+            refusal.alone
+        })
+    }
+
     pub(super) fn reject(&mut self, record: u32, said: Said, id: Option<&str>) {
         if !self.is_pending(record) {
             return;
@@ -142,6 +160,14 @@ impl Progress {
         self.settle(record, State::Rejected);
     }
 
+    /// A record that waits is rejected, with what was last said of it.
+    pub(super) fn settle_refused(&mut self, record: u32) {
+        if let Some(refusal) = self.refusals.get_mut(&record) {
+            refusal.rejected = true;
+            self.settle(record, State::Rejected);
+        }
+    }
+
     /// Every record that waits is rejected, with what was last said of it, or this.
     pub(super) fn give_up(&mut self, otherwise: &Said) {
         let waiting: Vec<u32> = self.pending_records().collect();
@@ -150,6 +176,7 @@ impl Progress {
                 said: otherwise.clone(),
                 attempts: 0,
                 rejected: true,
+                alone: 0,
                 id: None,
             });
             refusal.rejected = true;
@@ -189,13 +216,14 @@ impl Progress {
     }
 
     fn note(&mut self, record: u32, said: Said, id: Option<&str>) {
-        let attempts = self.refusals.get(&record).map_or(0, |refusal| refusal.attempts) + 1;
+        let known = self.refusals.get(&record);
+        let (attempts, alone) = known.map_or((1, 0), |refusal| (refusal.attempts + 1, refusal.alone));
         let id = id.map(Into::into);
-        let before = self.refusals.get(&record).map_or(0, |refusal| refusal.said.message.len());
+        let before = known.map_or(0, |refusal| refusal.said.message.len());
         let bytes = self.said_bytes.saturating_sub(before) + said.message.len();
         let said = if bytes > SAID_BYTES_MAX { Said { message: self.unkept.clone(), ..said } } else { said };
         self.said_bytes = bytes.min(SAID_BYTES_MAX);
-        self.refusals.insert(record, Refusal { said, attempts, rejected: false, id });
+        self.refusals.insert(record, Refusal { said, attempts, rejected: false, alone, id });
     }
 
     fn settle(&mut self, record: u32, state: State) -> bool {

@@ -3,6 +3,8 @@
 //! A pass sends every pending record once. What a pass leaves pending is sent again after a pause, as long as passes get
 //! something done; when they do not, or the service is in trouble, the caller is told, and asks again when it is time: the
 //! progress is kept. The retry duration counts from the first attempt on while the service answers.
+//! A request that is refused as a whole ([`refused`]) is halved, where another is taken, until the record that somebody in
+//! between does not let through is alone; it becomes an error record, so that it does not hold the others up for ever.
 //! Never here: what an answer means, a log.
 
 use std::collections::VecDeque;
@@ -10,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use standpipe_flow::{Batch, DeliveryError};
@@ -18,7 +21,9 @@ use super::answer::{self, FILTER, Item, Said, Verdict};
 use super::nodes::Unanswered;
 use super::plan::{Built, Plan};
 use super::progress::{Progress, locked};
-use super::{DOCUMENT_EXISTS, DocumentId, OpenSearch, offloaded, request_bytes};
+use super::size::BYTES_MIN;
+use super::{DOCUMENT_EXISTS, DocumentId, OpenSearch};
+use crate::offloaded::offloaded;
 
 /// Requests of one batch at once; the window may allow fewer.
 const AT_ONCE: usize = 8;
@@ -27,11 +32,12 @@ const IDLE_PASSES: u32 = 3;
 /// Bytes of an answer that are always read, and for each document: an item, or the reason of an error.
 const ANSWER_BYTES: usize = 1 << 20;
 const ANSWER_BYTES_A_DOCUMENT: usize = 4 << 10;
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// A request is not made smaller than this.
-const REQUEST_BYTES_MIN: usize = 64 << 10;
+/// Of all requests together no more than a batch or two: the answers are in no budget.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Large requests in a row that broke, after which smaller ones are tried: some servers close instead of answering 413.
 const BROKEN_MAX: usize = 3;
+/// Times that a record alone is refused as a request, while another is taken each time, before it is an error record.
+const ALONE_MAX: u32 = 3;
 
 /// How a pass ended, beside what became of the records.
 #[derive(Default)]
@@ -39,16 +45,17 @@ struct Pass {
     trouble: Option<DeliveryError>,
     busy: bool,
     after: Option<Duration>,
-    denied: Option<Said>,
+    /// What was denied, and the index.
+    denied: Option<(Said, String)>,
 }
 
 /// What became of a request.
 enum Done {
     /// Each of its records has its answer, in the progress.
     Answered,
-    /// Some of it was denied.
-    Denied(Said),
-    /// It was too large.
+    /// Some of it was denied, in this index.
+    Denied(Said, String),
+    /// It was too large, or something in it is refused.
     Split(Vec<u32>),
     /// The server is busy.
     Busy(Option<Duration>),
@@ -86,7 +93,8 @@ pub(super) async fn deliver(
             return Ok(());
         }
         idle = if pending.len() < before { 0 } else { idle + 1 };
-        if goes_on(to, pass, (&mut locked(progress), pending.len()), idle)? == Next::GivenUp {
+        let index = |record| plan.index(batch, &to.settings, record);
+        if goes_on(to, pass, (&mut locked(progress), pending.len(), &index), idle)? == Next::GivenUp {
             return Ok(());
         }
         tokio::time::sleep(to.pause(idle)).await;
@@ -107,7 +115,7 @@ enum Next {
 fn goes_on(
     to: &OpenSearch,
     pass: Pass,
-    (progress, pending): (&mut Progress, usize),
+    (progress, pending, index): (&mut Progress, usize, &dyn Fn(u32) -> String),
     idle: u32,
 ) -> Result<Next, DeliveryError> {
     let now = to.clock.elapsed();
@@ -115,9 +123,9 @@ fn goes_on(
         progress.silent(now);
         return Err(trouble);
     }
-    if let Some(denied) = pass.denied {
+    if let Some((denied, index)) = pass.denied {
         progress.silent(now);
-        let cause = format!("documents are denied with {}: {}", denied.code, kind(&denied));
+        let cause = format!("documents for the index {index} are denied with {}: {}", denied.code, kind(&denied));
         return Err(DeliveryError::Halt { cause });
     }
     if to.retry_max().is_some_and(|most| progress.spent(now) >= most) {
@@ -125,15 +133,18 @@ fn goes_on(
         return Ok(Next::GivenUp);
     }
     if idle >= IDLE_PASSES || pass.busy {
-        return Err(DeliveryError::Retry { after: pass.after, cause: waits(progress, pending) });
+        return Err(DeliveryError::Retry { after: pass.after, cause: waits(progress, pending, index) });
     }
     Ok(Next::Again)
 }
 
 /// Why records wait, without what is in them.
-fn waits(progress: &Progress, pending: usize) -> String {
+fn waits(progress: &Progress, pending: usize, index: &dyn Fn(u32) -> String) -> String {
     match progress.last_said() {
-        Some(said) => format!("{pending} documents wait, the last one for {}: {}", said.code, kind(said)),
+        Some((record, said)) => {
+            let (index, kind) = (index(record), kind(said));
+            format!("{pending} documents wait, the last one, for the index {index}, because of {}: {kind}", said.code)
+        }
         None => format!("{pending} documents wait: the service is busy"),
     }
 }
@@ -153,8 +164,12 @@ async fn run(
 ) -> Pass {
     let mut pass = Pass::default();
     for wave in plan.waves(pending) {
-        let most = request_bytes(&to.request_bytes);
-        let mut groups: VecDeque<Vec<u32>> = plan.groups(batch, &to.settings, &wave, most).into();
+        // What was refused alone stays alone.
+        let (alone, wave_together): (Vec<u32>, Vec<u32>) =
+            wave.iter().copied().partition(|record| locked(progress).alone(*record) > 0);
+        let mut groups: VecDeque<Vec<u32>> =
+            plan.groups(batch, &to.settings, &wave_together, to.request_bytes()).into();
+        groups.extend(alone.into_iter().map(|record| vec![record]));
         let mut under_way = FuturesUnordered::new();
         loop {
             while pass.trouble.is_none() && !pass.busy && under_way.len() < AT_ONCE {
@@ -165,16 +180,16 @@ async fn run(
             match under_way.next().await {
                 None => break,
                 Some(Done::Answered) => {}
-                Some(Done::Denied(said)) => pass.denied = Some(said),
+                Some(Done::Denied(said, index)) => pass.denied = Some((said, index)),
                 Some(Done::Busy(after)) => {
                     pass.busy = true;
                     pass.after = pass.after.max(after);
                 }
                 Some(Done::Trouble(trouble)) => pass.trouble = Some(trouble),
                 Some(Done::Split(records)) => {
-                    let most = request_bytes(&to.request_bytes);
                     // By number too: how large a request becomes is only known when it is built.
                     let (first, second) = records.split_at(records.len() / 2);
+                    let most = to.request_bytes();
                     let halves = [second, first].map(|half| plan.groups(batch, &to.settings, half, most));
                     halves.into_iter().flatten().for_each(|group| groups.push_front(group));
                 }
@@ -212,6 +227,7 @@ async fn request(
     if documents == 0 {
         return Done::Answered;
     }
+    let index = plan.index(batch, &to.settings, built.records[0]);
     let answer_bytes = (ANSWER_BYTES + documents * ANSWER_BYTES_A_DOCUMENT).min(ANSWER_BYTES_MAX);
     let path = format!("/_bulk?{FILTER}");
     let sent = (built.body.clone(), to.settings.gzip);
@@ -225,10 +241,10 @@ async fn request(
         }
         Err(Unanswered::TooLarge) => return too_large(to, built, plan, progress),
         Err(Unanswered::Broken(cause)) => {
-            let large = built.raw_bytes > REQUEST_BYTES_MIN;
+            let large = built.raw_bytes > BYTES_MIN;
             if large && to.broken.fetch_add(1, Ordering::Relaxed) + 1 >= BROKEN_MAX && documents > 1 {
                 to.broken.store(0, Ordering::Relaxed);
-                smaller(to, built.raw_bytes);
+                to.size().refused(built.raw_bytes, to.clock.elapsed());
             }
             return Done::Trouble(DeliveryError::Retry { after: None, cause });
         }
@@ -237,12 +253,14 @@ async fn request(
     to.broken.store(0, Ordering::Relaxed);
     match answer::verdict(&answer, to.settings.operation(), documents) {
         Verdict::TooLarge => too_large(to, built, plan, progress),
-        Verdict::Trouble(error) => Done::Trouble(error),
+        Verdict::Trouble(error) => Done::Trouble(in_index(error, &index)),
+        Verdict::Refused { code, cause } => refused(to, built, plan, progress, (code, cause, index)).await,
         Verdict::Busy { after } => {
             place.busy();
             Done::Busy(after)
         }
         Verdict::Items(items) => {
+            to.size().taken(built.raw_bytes, to.clock.elapsed());
             locked(progress).sent(built.body.len());
             let (busy, denied) = settle(to, &built, items, plan, progress);
             if busy {
@@ -250,7 +268,10 @@ async fn request(
             } else {
                 place.taken()
             }
-            denied.map_or(Done::Answered, Done::Denied)
+            match denied {
+                None => Done::Answered,
+                Some((record, said)) => Done::Denied(said, plan.index(batch, &to.settings, record)),
+            }
         }
     }
 }
@@ -262,7 +283,7 @@ fn settle(
     items: Vec<Item>,
     plan: &Plan,
     progress: &Mutex<Progress>,
-) -> (bool, Option<Said>) {
+) -> (bool, Option<(u32, Said)>) {
     let mut progress = locked(progress);
     let (mut busy, mut denied) = (false, None);
     for (record, item) in built.records.iter().zip(items) {
@@ -283,7 +304,7 @@ fn settle(
             }
             Item::Denied(said) => {
                 progress.refuse(*record, said.clone(), id);
-                denied = Some(said);
+                denied = Some((*record, said));
             }
             Item::Refused(said) => progress.reject(*record, said, id),
         }
@@ -300,14 +321,40 @@ fn too_large(to: &OpenSearch, built: Built, plan: &Plan, progress: &Mutex<Progre
             Done::Answered
         }
         _ => {
-            smaller(to, built.raw_bytes);
+            to.size().refused(built.raw_bytes, to.clock.elapsed());
             Done::Split(built.records)
         }
     }
 }
 
-/// Remembers that a request of so many bytes is too large. Below the smallest size it is parted by number alone, for this
-/// batch.
-fn smaller(to: &OpenSearch, bytes: usize) {
-    to.request_bytes.fetch_min((bytes / 2).max(REQUEST_BYTES_MIN), Ordering::Relaxed);
+/// The request is refused as a whole. Where one that does nothing is taken, it is for something in it, which a firewall or
+/// a proxy in between does not like: halves find it. Otherwise everything is refused, and that is held against no document.
+async fn refused(
+    to: &OpenSearch,
+    built: Built,
+    plan: &Plan,
+    progress: &Mutex<Progress>,
+    (code, cause, index): (&'static str, String, String),
+) -> Done {
+    let path = format!("/_bulk?{FILTER}");
+    let nothing = (Bytes::from_static(answer::NOTHING), false);
+    let asked = to.nodes.send(&path, nothing, ANSWER_BYTES, to.offload.as_ref()).await;
+    if !asked.is_ok_and(|answer| answer::takes_others(&answer)) {
+        return Done::Trouble(in_index(DeliveryError::Halt { cause }, &index));
+    }
+    let [alone] = built.records.as_slice() else { return Done::Split(built.records) };
+    let said = Said::new(code, format!("{cause}; a request without this document is taken"));
+    let mut progress = locked(progress);
+    if progress.refuse_alone(*alone, said, plan.id(*alone)) >= ALONE_MAX {
+        progress.settle_refused(*alone);
+    }
+    Done::Answered
+}
+
+/// The same, naming the index that the first of the documents was for.
+fn in_index(error: DeliveryError, index: &str) -> DeliveryError {
+    match error {
+        DeliveryError::Halt { cause } => DeliveryError::Halt { cause: format!("{cause}, for the index {index}") },
+        other => other,
+    }
 }

@@ -1,6 +1,7 @@
 //! The whole destination against a server in memory: the real client on the wire, under the paused clock.
 
 mod cluster;
+mod elasticsearch;
 mod faults;
 mod requests;
 

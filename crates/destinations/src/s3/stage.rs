@@ -18,9 +18,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use standpipe_convert::{Encode, EncodeError, Format};
 use standpipe_flow::deliver::ExtraObject;
-use standpipe_flow::offload::Offload;
 use standpipe_flow::{Batch, CommitId, DeliveryError, Held, Millis, Output, OutputKind, RejectedRecord, Staged};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::objects::{self, Job, Object};
 use super::publish;
@@ -29,6 +28,7 @@ use super::staging::{self, Packer};
 use super::upload::Upload;
 use super::{Publish, S3};
 use crate::object_key::{ObjectName, Of};
+use crate::offloaded::offloaded;
 
 /// Objects of one batch under way at once.
 const OBJECTS_MAX: usize = 32;
@@ -38,6 +38,9 @@ const UNITS_MAX: u32 = 256;
 const UNIT_BYTES: u64 = 64 << 10;
 /// Encoders of one batch at once: each holds a buffer or a row group, whatever the object.
 const ENCODERS_MAX: usize = 4;
+/// Columns of the encoders of a destination at once, over all batches: one with more is alone. The buffers of a column, empty
+/// or not, are about 32 KiB, so that these are 128 MiB, or those of one object.
+pub(super) const COLUMNS_MAX: u32 = 4096;
 /// Tries of one object of a batch that has several.
 const TRIES: u32 = 4;
 /// Partitions of one batch, or `partitions.max_active` if that is more. A read has no more plain records; of an aggregate
@@ -198,6 +201,8 @@ async fn object(
     // Encoded and uploaded at the same time, in this one task.
     let encoding = async {
         let _encoder = room.encoders.acquire().await.map_err(|_| again("no room to encode an object"))?;
+        let columns = format.width().clamp(1, COLUMNS_MAX as usize) as u32;
+        let _columns = s3.columns.acquire_many(columns).await.map_err(|_| again("no room to encode an object"))?;
         encode(s3, batch, &planned.object, (format.encoder(compression), sender)).await
     };
     let packer = room.packer.as_ref().filter(|_| planned.small);
@@ -301,19 +306,6 @@ fn abandoned(error: EncodeError) -> DeliveryError {
 
 pub(super) fn again(cause: &str) -> DeliveryError {
     DeliveryError::Retry { after: None, cause: cause.to_owned() }
-}
-
-/// Runs `work` through the seam and waits for it.
-async fn offloaded<T: Send + 'static>(
-    offload: &dyn Offload,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, DeliveryError> {
-    let (sender, receiver) = oneshot::channel();
-    offload.run(Box::new(move || {
-        // Nobody waits any more when the call was dropped.
-        let _ = sender.send(work());
-    }));
-    receiver.await.map_err(|_| again("an encoding job ended without its result"))
 }
 
 impl S3 {

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::answer;
 use crate::http::dial::{BoxStream, Dial, DialError};
 
 /// What goes wrong with a request.
@@ -46,6 +47,12 @@ pub(super) struct Seen {
     pub text: String,
 }
 
+impl Seen {
+    fn is_nothing(&self) -> bool {
+        self.body == answer::NOTHING
+    }
+}
+
 #[derive(Default)]
 struct State {
     documents: BTreeMap<(String, String), String>,
@@ -53,6 +60,10 @@ struct State {
     seen: Vec<Seen>,
     next_id: u64,
     bytes_max: Option<usize>,
+    /// A firewall in front refuses what holds this.
+    disliked: Option<&'static str>,
+    /// Whoever asks for nothing right behind a whole answer gets the same one.
+    last_answer: Option<(u16, &'static str)>,
     unreachable: Vec<String>,
     under_way: usize,
     most_under_way: usize,
@@ -97,6 +108,11 @@ impl Cluster {
         self.state.lock().expect("state").bytes_max = Some(bytes);
     }
 
+    /// A firewall in front refuses every request that holds this text.
+    pub fn dislike(&self, text: &'static str) {
+        self.state.lock().expect("state").disliked = Some(text);
+    }
+
     /// Nobody gets there any more, or again.
     pub fn unreachable(&self, hosts: &[&str]) {
         self.state.lock().expect("state").unreachable = hosts.iter().map(|host| (*host).to_owned()).collect();
@@ -106,10 +122,15 @@ impl Cluster {
         self.state.lock().expect("state").documents.clone()
     }
 
-    /// The bulk requests so far.
+    /// The bulk requests so far, but for those that do nothing.
     pub fn seen(&self) -> Vec<Seen> {
         let seen = self.state.lock().expect("state").seen.clone();
-        seen.into_iter().filter(|seen| seen.path.starts_with("/_bulk")).collect()
+        seen.into_iter().filter(|seen| seen.path.starts_with("/_bulk") && !seen.is_nothing()).collect()
+    }
+
+    /// The bulk requests that do nothing.
+    pub fn asked(&self) -> usize {
+        self.state.lock().expect("state").seen.iter().filter(|seen| seen.is_nothing()).count()
     }
 
     pub fn most_under_way(&self) -> usize {
@@ -139,7 +160,7 @@ impl Cluster {
             state.seen.push(seen.clone());
             state.under_way += 1;
             state.most_under_way = state.most_under_way.max(state.under_way);
-            if seen.path.starts_with("/_bulk") { state.faults.pop_front() } else { None }
+            state.fault(&seen)
         };
         // As long as a write takes: requests overlap.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -156,12 +177,27 @@ impl Cluster {
 }
 
 impl State {
+    fn fault(&mut self, seen: &Seen) -> Option<Fault> {
+        if seen.is_nothing() {
+            return self.last_answer.take().map(|(status, body)| Fault::Answer(status, body));
+        }
+        let fault = if seen.path.starts_with("/_bulk") { self.faults.pop_front() } else { None };
+        self.last_answer = match fault {
+            Some(Fault::Answer(status, body)) => Some((status, body)),
+            _ => None,
+        };
+        fault
+    }
+
     fn reply(&mut self, seen: &Seen, fault: Option<Fault>) -> Result<(u16, String), &'static str> {
         if !seen.path.starts_with("/_bulk") {
             return Ok((200, r#"{"version":{"number":"2.19.3"}}"#.to_owned()));
         }
         if self.bytes_max.is_some_and(|most| seen.text.len() > most) {
             return Ok((413, String::new()));
+        }
+        if self.disliked.is_some_and(|text| seen.text.contains(text)) {
+            return Ok((403, "<html>403 Forbidden</html>".to_owned()));
         }
         match fault {
             Some(Fault::Answer(status, body)) => Ok((status, body.to_owned())),
@@ -213,6 +249,9 @@ impl State {
 
     fn one(&mut self, action: &str, key: (String, String), document: &str) -> (u16, Value) {
         let parsed: Value = serde_json::from_str(document).expect("a document");
+        if key.0.chars().any(char::is_uppercase) {
+            return (400, json!({ "type": "invalid_index_name_exception", "reason": "must be lowercase" }));
+        }
         if !parsed["n"].is_number() {
             return (400, json!({ "type": "mapper_parsing_exception", "reason": "failed to parse field [n]" }));
         }

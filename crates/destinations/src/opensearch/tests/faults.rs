@@ -68,6 +68,45 @@ async fn trouble_of_the_whole_service_is_told_and_held_against_no_record() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_somebody_in_between_refuses_holds_no_other_up() {
+    let cluster = Cluster::default();
+    cluster.dislike("OR 1=1");
+    let made = Made::default().at(&cluster);
+    let record = |n| {
+        if n == 70 { format!("{{\"n\":{n},\"q\":\"' OR 1=1\"}}") } else { format!("{{\"n\":{n}}}") }
+    };
+    let staged = made.stage(cid(1), &batch_of((0..100).map(record))).await.expect("delivered");
+    assert_eq!(codes(&staged), [("403", "71".to_owned())]);
+    let rejected = &staged.rejected[0];
+    assert_eq!((rejected.attempts, &*rejected.message), (3, "answered 403; a request without this document is taken"));
+    assert_eq!(cluster.documents().len(), 99);
+    // Halves, and the record alone twice more; behind each refused request one that does nothing.
+    let requests = cluster.seen().len();
+    assert!((15..=17).contains(&requests), "{requests}");
+    assert!((8..=10).contains(&cluster.asked()), "{}", cluster.asked());
+    // Alone in its batch it is known by the same.
+    let staged = made.stage(cid(2), &batch_of([record(70)])).await.expect("settled");
+    assert_eq!(codes(&staged), [("403", "1".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_everything_is_refused_nothing_is_looked_for() {
+    let cluster = Cluster::default();
+    let made = Made::default().at(&cluster);
+    for status in [400, 403, 404] {
+        let before = (cluster.seen().len(), cluster.asked());
+        cluster.fail([Fault::Answer(status, "<html>")]);
+        let cause = halted(made.stage(cid(1), &numbered(1_000)).await);
+        assert_eq!(cause, format!("answered {status}, for the index logs-2026-09-21"));
+        assert_eq!((cluster.seen().len() - before.0, cluster.asked() - before.1), (1, 1));
+    }
+    cluster.fail([Fault::Items(403)]);
+    let cause = halted(made.stage(cid(2), &numbered(4)).await);
+    assert_eq!(cause, "documents for the index logs-2026-09-21 are denied with 403: some_exception");
+    assert_eq!(made.stage(cid(2), &numbered(4)).await.expect("delivered").rejected, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn how_long_to_wait_is_what_the_server_says() {
     let cluster = Cluster::default();
     let made = Made::default().at(&cluster);
