@@ -6,6 +6,7 @@
 //! Never here: the environment (it comes in as a function), a clock, the network, or a secret in any message.
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod checks;
 pub mod config;
 mod copy_options;
@@ -18,7 +19,9 @@ mod load;
 mod names;
 mod nearest;
 mod not_built;
+mod presets;
 mod resolve;
+mod resolve_http;
 mod resolve_opensearch;
 mod resolve_redshift;
 mod resolve_s3;

@@ -26,7 +26,8 @@ impl Resolver<'_> {
     pub(crate) fn opensearch(&mut self, path: &str, file: OpenSearchFile, at: At) -> OpenSearch {
         let field = |name: &str| format!("{path}.{name}");
         let id = file.id.and_then(|text| self.text(&field("id"), &text, "a destination's id", names::destination_id));
-        let endpoints = self.endpoints(path, file.endpoint, file.endpoints, at);
+        let allow_private = file.allow_private.unwrap_or(true);
+        let endpoints = self.endpoints(path, (file.endpoint, file.endpoints), allow_private, at);
         let auth = self.opensearch_auth(&field("auth"), file.auth, endpoints.first().map(String::as_str));
         let data_stream = file.data_stream.unwrap_or(false);
         let rotation = file.rotation.as_ref().map(|rotation| rotation.value);
@@ -53,7 +54,7 @@ impl Resolver<'_> {
             endpoints,
             auth,
             ca_file: file.ca_file.map(|text| self.beside(&text)),
-            allow_private: file.allow_private.unwrap_or(true),
+            allow_private,
             index: self.text(&field("index"), &file.index, "an index", names::index).unwrap_or_default(),
             rotation: rotation.unwrap_or(if data_stream { Rotation::None } else { Rotation::Daily }),
             document_id,
@@ -72,8 +73,8 @@ impl Resolver<'_> {
     fn endpoints(
         &mut self,
         path: &str,
-        one: Option<Located<EndpointText>>,
-        several: Option<Located<Vec<Located<EndpointText>>>>,
+        (one, several): (Option<Located<EndpointText>>, Option<Located<Vec<Located<EndpointText>>>>),
+        allow_private: bool,
         at: At,
     ) -> Vec<String> {
         let written = match (one, several) {
@@ -98,7 +99,24 @@ impl Resolver<'_> {
             let message = format!("more than {} endpoints", limits::ENDPOINTS_MAX);
             self.findings.push(Finding::new(beyond.at, path, message));
         }
-        written.iter().filter_map(|(path, text)| self.text(path, text, "an endpoint", names::endpoint)).collect()
+        let mut endpoints = Vec::new();
+        for (path, text) in &written {
+            let Some(endpoint) = self.text(path, text, "an endpoint", names::endpoint) else { continue };
+            self.may_be_reached(path, text.at, &endpoint, allow_private);
+            self.has_a_path(path, text, &endpoint);
+            endpoints.push(endpoint);
+        }
+        endpoints
+    }
+
+    /// Most proxies that want a path want a short one; one of the API, or of an index, was not meant.
+    fn has_a_path(&mut self, path: &str, text: &Located<EndpointText>, endpoint: &str) {
+        let behind = endpoint.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, behind)| behind);
+        let Some(behind) = behind.filter(|behind| !behind.is_empty()) else { return };
+        let shown = if text.from_env { "its path".to_owned() } else { format!("`/{behind}/_bulk`") };
+        let finding = Finding::new(text.at, path, format!("documents would go to {shown}"));
+        let hint = "an endpoint is `https://HOST`, with a path only where a proxy wants one; the index is `index`";
+        self.findings.push(finding.label("this has a path").hint(hint.to_owned()).warning());
     }
 
     fn opensearch_auth(
@@ -148,7 +166,8 @@ impl Resolver<'_> {
             None | Some("generated") => DocumentId::Generated,
             Some("none") => DocumentId::None,
             Some(_) => {
-                let program = text.as_ref().and_then(|text| self.jq(&id_path, text)).unwrap_or_default();
+                let written = text.as_ref().and_then(|text| self.jq_or_word(&id_path, text, &["generated", "none"]));
+                let program = written.unwrap_or_default();
                 let create = data_stream || action.as_ref().is_some_and(|action| action.value == Action::Create);
                 DocumentId::Expression { program, create }
             }
@@ -174,7 +193,7 @@ impl Resolver<'_> {
         id
     }
 
-    fn retry_for(&mut self, path: &str, text: &Located<RetryText>) -> Option<RetryFor> {
+    pub(crate) fn retry_for(&mut self, path: &str, text: &Located<RetryText>) -> Option<RetryFor> {
         match text.value.as_ref() {
             "until_retention" => Some(RetryFor::UntilRetention),
             "forever" => Some(RetryFor::Forever),
@@ -185,7 +204,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn refused(
+    pub(crate) fn refused(
         &mut self,
         path: &str,
         Located { value: file, at, .. }: Located<RefusedFile>,
@@ -216,7 +235,7 @@ impl Resolver<'_> {
     }
 
     /// A path, from the folder of the file that it stands in.
-    fn beside(&self, text: &Located<PathText>) -> std::path::PathBuf {
+    pub(crate) fn beside(&self, text: &Located<PathText>) -> std::path::PathBuf {
         let folder = Path::new(self.sources.name(text.at.file)).parent().unwrap_or(Path::new(""));
         folder.join(&text.value.0)
     }

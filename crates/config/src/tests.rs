@@ -219,7 +219,7 @@ pipelines:
           deserializer: openx
       - opensearch:
           id: search
-          endpoints: [https://10.0.0.1:9200, https://10.0.0.2:9200]
+          endpoints: [https://one.example.com:9200, https://two.example.com:9200]
           auth: { basic: { user: standpipe, password: { env: PASSWORD } } }
           ca_file: ca.pem
           allow_private: false
@@ -241,6 +241,22 @@ pipelines:
           data_stream: true
           document_id: none
           retry: { for: forever }
+      - http:
+          id: own
+          url: https://in.example.com/receiver/v1?a=b
+          access_key: { env: KEY }
+          content_encoding: gzip
+          common_attributes: { env: prod, team: '' }
+          headers: { X-Tenant: acme, Authorization: { file: token } }
+          response: any_2xx
+          source_arn: arn:aws:firehose:eu-west-1:111122223333:deliverystream/x
+          ca_file: ca.pem
+          allow_private: true
+          buffer: { size: 2MiB, interval: 0s }
+          retry: { for: 2h }
+          when: .ok
+          backup: { mode: all, bucket: raw-bucket, prefix: raw/ }
+      - http: { preset: datadog, site: eu, access_key: { env: KEY }, retry: { for: forever } }
 ";
     let config = good(everything);
     let Destination::S3(fourth) = &config.pipelines[1].destinations[3] else { panic!("not s3") };
@@ -269,6 +285,21 @@ pipelines:
     let region = Some("eu-west-2".to_owned());
     assert_eq!(streams.auth, OpenSearchAuth::SigV4 { serverless: true, region });
     assert_eq!((streams.rotation, streams.retry, streams.allow_private), (Rotation::None, RetryFor::Forever, true));
+    let Destination::Http(own) = &config.pipelines[1].destinations[8] else { panic!("not http") };
+    let own_pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(own.common_attributes, [own_pair("env", "prod"), own_pair("team", "")]);
+    let names: Vec<&str> = own.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((names, own.shown()), (vec!["x-tenant", "authorization"], "https://in.example.com"));
+    assert_eq!((own.any_2xx, own.gzip, own.allow_private, own.buffer_bytes), (true, true, true, 2 << 20));
+    assert_eq!(own.backup.as_ref().map(|backup| backup.prefix.literal_start()), Some("raw/"));
+    assert!(!format!("{own:?}").contains("receiver"), "an address may hold a token");
+    let Destination::Http(datadog) = &config.pipelines[1].destinations[9] else { panic!("not http") };
+    assert_eq!(datadog.url, "https://aws-kinesis-http-intake.logs.datadoghq.eu/v1/input");
+    assert_eq!(
+        (datadog.gzip, datadog.any_2xx, datadog.allow_private, datadog.id.as_str()),
+        (true, false, false, "http")
+    );
+    assert_eq!((datadog.buffer_bytes, datadog.buffer_interval), (4 << 20, Duration::from_secs(60)));
     let mut keys = Vec::new();
     keys_of(&crate::schema::schema(), &mut keys);
     for key in keys {
