@@ -1,17 +1,13 @@
 import java.nio.file.Path;
-import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.env.Environment;
 import org.opensearch.node.Node;
-import org.opensearch.transport.Netty4Plugin;
 
 /** OpenSearch itself, as one node without its installation: Server FOLDER PORT [setting=value]... */
-public final class Server extends Node {
-    private Server(Environment environment) {
-        super(environment, List.of(Netty4Plugin.class), false);
-    }
+public final class Server {
+    private Server() {}
 
     public static void main(String[] arguments) throws Exception {
         Path folder = Path.of(arguments[0]).toAbsolutePath();
@@ -31,7 +27,7 @@ public final class Server extends Node {
             String[] pair = arguments[i].split("=", 2);
             settings.put(pair[0], pair[1]);
         }
-        Server server = new Server(new Environment(settings.build(), folder.resolve("config")));
+        Node server = new Embedded(new Environment(settings.build(), folder.resolve("config")));
         CountDownLatch end = new CountDownLatch(1);
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             try {

@@ -11,18 +11,13 @@ of an error object; there is no other document and no other index.
 """
 
 import argparse
-import atexit
 import base64
 import collections
 import glob
-import http.client
 import itertools
 import json
 import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -30,9 +25,10 @@ import time
 import zstandard
 
 import aws
+from opensearch_online import looks
+from opensearch_server import BUCKET, INDEX, STREAM, TABLE, Server, children_end_with_us, emulator, started, tail
 from settings import end, say
 
-STREAM, TABLE, BUCKET, INDEX = "app-logs", "app-logs", "failed", "web"
 CONFIG = """\
 version: 1
 http: "off"
@@ -54,91 +50,6 @@ pipelines:
           retry: {{ for: forever }}
           backup: {{ bucket: {bucket}, prefix: "refused/", error_prefix: "refused/!{{firehose:error-output-type}}/" }}
 """
-RUNNING = []
-
-
-def children_end_with_us():
-    def finish():
-        for process in RUNNING:
-            if process.poll() is None:
-                process.kill()
-    atexit.register(finish)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: (finish(), os._exit(130)))
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def started(command, log, **environment):
-    with open(log, "ab") as out:
-        process = subprocess.Popen(command, env=dict(os.environ, **aws.KEYS, **environment), stdin=subprocess.DEVNULL,
-                                   stdout=out, stderr=out, start_new_session=True)
-    RUNNING.append(process)
-    return process
-
-
-class Server:
-    """OpenSearch on this machine, small in what makes it refuse."""
-
-    def __init__(self, work, classpath):
-        self.folder, self.classpath, self.port = os.path.join(work, "opensearch"), classpath, free_port()
-        os.makedirs(os.path.join(self.folder, "config"))
-        self.log, self.process = os.path.join(work, "opensearch.log"), None
-
-    def start(self):
-        command = ["java", "-Xms512m", "-Xmx512m", "-cp", self.classpath, "Server", self.folder, str(self.port),
-                   "http.max_content_length=300kb", "thread_pool.write.queue_size=1"]
-        self.process = started(command, self.log)
-        for _ in range(1200):
-            if self.process.poll() is not None:
-                break
-            try:
-                if self.ask("GET", "/_cluster/health?wait_for_status=yellow")["status"] in ("yellow", "green"):
-                    return self
-            except (OSError, http.client.HTTPException, KeyError, ValueError):
-                time.sleep(0.2)
-        with open(self.log, errors="replace") as log:
-            sys.exit("OpenSearch does not start:\n" + "".join(collections.deque(log, 20)))
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(120)
-
-    def ask(self, method, path, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        try:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, {"Content-Type": "application/json"})
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-
-    def template(self):
-        mapping = {"properties": {"n": {"type": "long"}, "code": {"type": "long"}, "text": {"type": "keyword", "index": False, "doc_values": False}}}
-        settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "5s"}
-        answer = self.ask("PUT", "/_index_template/web",
-                          {"index_patterns": [INDEX + "-*"], "template": {"settings": settings, "mappings": mapping}})
-        assert answer.get("acknowledged"), answer
-
-    def count(self):
-        self.ask("POST", f"/{INDEX}-*/_refresh")
-        return self.ask("GET", f"/{INDEX}-*/_count").get("count", 0)
-
-    def documents(self):
-        """Every document of every index: index, id, number of its line."""
-        page = self.ask("POST", "/_all/_search?scroll=2m", {"size": 5000, "_source": ["n"], "sort": ["_doc"]})
-        while page["hits"]["hits"]:
-            for hit in page["hits"]["hits"]:
-                yield hit["_index"], hit["_id"], hit["_source"].get("n")
-            page = self.ask("POST", "/_search/scroll", {"scroll": "2m", "scroll_id": page["_scroll_id"]})
-
-    def rejected(self):
-        stats = self.ask("GET", "/_nodes/stats/thread_pool")
-        return sum(node["thread_pool"]["write"]["rejected"] for node in stats["nodes"].values())
 
 
 class Lines:
@@ -248,11 +159,6 @@ class Fleet:
         return faults
 
 
-def tail(path):
-    with open(path, errors="replace") as file:
-        return " | ".join(line.strip()[:300] for line in collections.deque(file, 5))
-
-
 def refused_lines(folder):
     """The records in error objects, with their codes."""
     for path in glob.glob(os.path.join(folder, "**", "*"), recursive=True):
@@ -315,21 +221,13 @@ def main():
 
     server = Server(work, os.environ["PEERS_CLASSPATH"]).start()
     server.template()
-    log = os.path.join(work, "emulator.log")
-    started([standpipe, "emulator", "--listen", "127.0.0.1:0", "--data", os.path.join(work, "data"), "--no-limits",
-             "--stream", f"{STREAM}:4", "--bucket", BUCKET], log)
-    endpoint = None
-    for _ in range(600):
-        time.sleep(0.1)
-        with open(log) as file:
-            text = file.read()
-        found = re.search(r"AWS_ENDPOINT_URL[A-Z_0-9]*=(\S+)", text)
-        if found and "ready" in text:
-            endpoint = found.group(1)
-            break
-    if endpoint is None:
-        sys.exit("the emulator does not start: " + tail(log))
-    say("servers", f"OpenSearch at port {server.port}, the stream at {endpoint}")
+    told = server.lines('{"create":{"_index":"Standpipe Asks"}}\n{}\n')
+    if [item["create"]["status"] for item in told.get("items", [])] != [400]:
+        sys.exit(f"a request that does nothing is not taken, or does something: {told}")
+    endpoint = emulator(standpipe, work)
+    say("servers", f"OpenSearch {server.version} at port {server.port}, the stream at {endpoint}")
+    if wrong := looks(standpipe, work, server, endpoint):
+        end(wrong)
 
     lines = Lines(count)
     good = sum(1 for _, accepted in lines.all() if accepted)
@@ -376,4 +274,5 @@ def main():
     end(faults)
 
 
-main()
+if __name__ == "__main__":
+    main()
