@@ -125,6 +125,12 @@ impl Format {
         }
     }
 
+    /// Columns of an encoder, nested ones counted too: each has buffers of its own, whatever is in them. 1 for lines.
+    pub fn width(&self) -> usize {
+        let rows = self.rows().and_then(CurrentRows::current);
+        rows.map_or(1, |rows| rows.columns().arrow_schema().flattened_fields().len())
+    }
+
     /// The extension that Firehose gives the object's name.
     pub fn extension(&self, compression: Compression) -> &'static str {
         match self {

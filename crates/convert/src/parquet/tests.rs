@@ -399,6 +399,16 @@ fn rows_leave_as_row_groups_and_parts_while_they_come() {
 }
 
 #[test]
+fn a_table_is_as_wide_as_its_columns_and_what_is_nested_in_them() {
+    let width = |columns: &str| {
+        let rows = RowFormat::from(Columns::parse(columns).expect("columns"));
+        Format::Parquet { rows: rows.into(), options: ParquetOptions::default() }.width()
+    };
+    assert_eq!((width("a int"), width("a int, b string"), Format::Raw.width()), (1, 2, 1));
+    assert!(width("a struct<b:int,c:array<struct<d:int,e:int>>>") >= 3, "each of b, d and e has buffers");
+}
+
+#[test]
 fn a_file_without_rows_is_a_file() {
     let file = encode("a int", &["no"; 1]);
     assert_eq!((file.object.records, file.rows().len()), (0, 0));

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use standpipe_convert::{Encode, EncodeError, Format};
+use standpipe_convert::{Compression, Encode, EncodeError, Format};
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::{Batch, CommitId, DeliveryError, Held, Millis, Output, OutputKind, RejectedRecord, Staged};
 use tokio::sync::{Semaphore, mpsc};
@@ -58,6 +58,8 @@ struct Room<'a> {
     tries: u32,
     units: Semaphore,
     encoders: Semaphore,
+    /// Columns of an encoder of data.
+    columns: u32,
     /// One has failed: no other begins.
     stop: AtomicBool,
     /// Where small objects go, if there are many of them.
@@ -88,6 +90,7 @@ pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<
         tries: if planned.len() > 1 { TRIES } else { 1 },
         units: Semaphore::new(UNITS_MAX as usize),
         encoders: Semaphore::new(ENCODERS_MAX),
+        columns: columns(s3).await?,
         stop: AtomicBool::new(false),
         packer: packer(s3, cid, &planned),
     };
@@ -125,6 +128,16 @@ pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<
         tracing::warn!(cid = %cid, error = %left, "uploads are left open, the sweeper ends them");
     }
     Err(error)
+}
+
+/// The columns that an encoder of data takes of those that there may be.
+async fn columns(s3: &S3) -> Result<u32, DeliveryError> {
+    let format = s3.settings.format.clone();
+    if format.rows().is_none() {
+        return Ok(1);
+    }
+    let columns = offloaded(s3.offload.as_ref(), move || format.width()).await?;
+    Ok(columns.clamp(1, COLUMNS_MAX as usize) as u32)
 }
 
 /// Small objects are staged together where that is asked for and there are many of them.
@@ -201,9 +214,9 @@ async fn object(
     // Encoded and uploaded at the same time, in this one task.
     let encoding = async {
         let _encoder = room.encoders.acquire().await.map_err(|_| again("no room to encode an object"))?;
-        let columns = format.width().clamp(1, COLUMNS_MAX as usize) as u32;
+        let columns = if planned.kind == OutputKind::Data { room.columns } else { 1 };
         let _columns = s3.columns.acquire_many(columns).await.map_err(|_| again("no room to encode an object"))?;
-        encode(s3, batch, &planned.object, (format.encoder(compression), sender)).await
+        encode(s3, batch, &planned.object, (format, compression, sender)).await
     };
     let packer = room.packer.as_ref().filter(|_| planned.small);
     let taking = async {
@@ -257,18 +270,21 @@ async fn encode(
     s3: &S3,
     batch: &Arc<Batch>,
     object: &Object,
-    (mut encoder, parts): (Box<dyn Encode>, mpsc::Sender<Bytes>),
+    (format, compression, parts): (&Format, Compression, mpsc::Sender<Bytes>),
 ) -> Result<EncodedRecords, DeliveryError> {
     let mut rejected = Vec::new();
+    // Made in the first job: one of thousands of columns takes its time.
+    let mut encoder: Option<Box<dyn Encode>> = None;
     let mut jobs = object.jobs();
     while let Some(job) = jobs.next(batch) {
-        let records = batch.clone();
-        let done = offloaded(s3.offload.as_ref(), move || encode_job(encoder, &records, &job)).await?;
-        let (returned, whole, mut unfit) = done.map_err(abandoned)?;
-        encoder = returned;
+        let (records, format, made) = (batch.clone(), format.clone(), encoder.take());
+        let job = move || encode_job(made.unwrap_or_else(|| format.encoder(compression)), &records, &job);
+        let (returned, whole, mut unfit) = offloaded(s3.offload.as_ref(), job).await?.map_err(abandoned)?;
+        encoder = Some(returned);
         rejected.append(&mut unfit);
         pass_on(&parts, whole).await?;
     }
+    let Some(encoder) = encoder else { return Ok(EncodedRecords { records: 0, rejected }) };
     let encoded = offloaded(s3.offload.as_ref(), move || encoder.finish()).await?.map_err(abandoned)?;
     if encoded.records > 0 {
         pass_on(&parts, encoded.tail).await?;
