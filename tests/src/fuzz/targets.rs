@@ -5,11 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use standpipe_convert::{
     Columns, Compression, Deserializer, Encode, Format, Hive, OpenX, OrcOptions, ParquetOptions, RowFormat,
 };
 use standpipe_destinations::object_key::value_text;
-use standpipe_flow::LeaseKey;
+use standpipe_destinations::opensearch::append_document;
+use standpipe_flow::{LeaseKey, Millis};
 use standpipe_source::{Pack, Unpack, user_records};
 use standpipe_transform::{
     Apache, ApacheFormat, Csv, CsvColumns, CsvSettings, JsonToCsv, JsonToCsvSettings, Regex, Syslog, SyslogFormat, Xml,
@@ -20,6 +23,26 @@ use super::{Answer, Check, Target, jq, words};
 
 const JSON: &[&[u8]] =
     &[b"{", b"}", b"[", b"]", b"{\"a\":", b"\"a\"", b",", b":", b"null", b"true", b"1.5e3", b"\\n", b"{}"];
+const DOCUMENT: &[&[u8]] = &[
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"a\":",
+    b"\"@timestamp\":",
+    b"\"\\u0040timestamp\":",
+    b"\n{\"delete\":{\"_id\":\"1\"}}\n",
+    b"\r\n",
+    b"\\n",
+    b"\\\"",
+    b"\\\\",
+    b"\xe2\x80\xa8",
+    b"\x00",
+    b"1e999999",
+    b"\\ud800",
+    b",",
+    b"null",
+];
 const LOG: &[&[u8]] =
     &[b" - - [", b"[10/Oct/2000:13:55:36 -0700]", b"\"GET / HTTP/1.1\"", b"] \"", b"\" 200 ", b"-", b"\\\""];
 const SYSLOG: &[&[u8]] = &[
@@ -101,7 +124,11 @@ pub fn targets() -> Vec<Target> {
         target("csv", texts(ROWS), CSV, || {
             json_stage(csv(CsvColumns::Named(["a", "b", "c"].map(String::from).into())))
         }),
-        target("csv_header", texts(ROWS), CSV, || json_stage(csv(CsvColumns::Header))),
+        // A long name stands in every row's object: until they are as much as a record may become, with one more.
+        Target {
+            memory_max: 288 * MIB,
+            ..target("csv_header", texts(ROWS), CSV, || json_stage(csv(CsvColumns::Header)))
+        },
         target("xml", texts(DOCUMENTS), XML, || json_stage(Xml)),
         target("json_to_csv", texts(OBJECTS), JSON, || stage(json_to_csv())),
         target("regex", texts(LOG_LINES), LOG, || json_stage(regex())),
@@ -112,10 +139,21 @@ pub fn targets() -> Vec<Target> {
         target("parquet_openx", texts(OBJECTS), JSON, || rows(Deserializer::OpenX(OpenX::default()), false)),
         target("parquet_hive", texts(OBJECTS), JSON, || rows(Deserializer::Hive(Hive::default()), false)),
         target("orc_openx", texts(OBJECTS), JSON, || rows(Deserializer::OpenX(OpenX::default()), true)),
+        target("document", texts(DOCUMENT_OBJECTS), DOCUMENT, || Box::new(|data: &Bytes| document(data, None))),
+        target("document_stamped", texts(DOCUMENT_OBJECTS), DOCUMENT, || {
+            Box::new(|data: &Bytes| document(data, Some(Millis(1_790_000_000_000))))
+        }),
         target("partition_value", texts(VALUES), &[b"/", b"%", b"..", b"="], || Box::new(partition_value)),
     ]
 }
 
+/// Objects that bring what an action of a bulk request looks like, and a time of their own.
+const DOCUMENT_OBJECTS: &[&str] = &[
+    r#"{"a":{"index":{"_index":"i"}}}"#,
+    "{\r\n\"@timestamp\":\n\"2026-01-01T00:00:00Z\", \"a\" : [1,\t{\"delete\":{}}\r]}\n",
+    r#" {"a":"\n{\"delete\":{\"_id\":\"1\"}}\n","\u0040timestamp":1,"":null} "#,
+    "{}",
+];
 const VALUES: &[&str] = &["a", "../..", "a/b%2F"];
 const ENVELOPES: &[&str] = &[
     r#"{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"g","logStream":"s","subscriptionFilters":["f"],"logEvents":[{"id":"1","timestamp":1432826855000,"message":"{\"a\":1}"},{"id":"2","timestamp":1,"message":"b\n"}]}"#,
@@ -234,6 +272,39 @@ fn rows(deserializer: Deserializer, orc: bool) -> Check {
         let encoded = encoder.finish().map_err(|error| error.to_string())?;
         if encoded.records == taken { Ok(answer) } else { Err(format!("{} records of {taken}", encoded.records)) }
     })
+}
+
+/// A document of a bulk request: one line that says what the record says and nothing else, or nothing at all.
+fn document(data: &Bytes, timestamp: Option<Millis>) -> Answer {
+    let mut line = Vec::new();
+    if let Err(wrong) = append_document(data, timestamp, &mut line) {
+        return match line.is_empty() && wrong.len() <= 400 {
+            true => Ok(words(&wrong).to_owned()),
+            false => Err(format!("refused, with {} bytes appended and a message of {}", line.len(), wrong.len())),
+        };
+    }
+    let line_feeds = line.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+    if line_feeds != 1 || line.last() != Some(&b'\n') {
+        return Err(format!("{line_feeds} line ends, the last byte is {:?}", line.last()));
+    }
+    if serde_json::from_slice::<IgnoredAny>(&line).is_err() || !line.starts_with(b"{") {
+        return Err("the line is no JSON object".into());
+    }
+    // What serde_json can hold (not all that it can read) is the same value, but for the time that was put in.
+    let Ok(mut sent) = serde_json::from_slice::<Value>(data) else { return Ok("no value".into()) };
+    let mut found: Value = serde_json::from_slice(&line).map_err(|error| error.to_string())?;
+    let stamped = sent.get("@timestamp").is_none() && timestamp.is_some();
+    if let Some(object) = found.as_object_mut().filter(|_| stamped) {
+        let put_in = object.remove("@timestamp").and_then(|value| value.as_u64());
+        if put_in != timestamp.map(|at| at.0) {
+            return Err("the time of arrival is not there".into());
+        }
+    }
+    let size = sent.as_object().map_or(0, |object| object.len());
+    if found != sent {
+        return Err("the line says something else than the record".into());
+    }
+    Ok(format!("stamped {stamped}, members {}", "x".repeat(size.checked_ilog2().map_or(0, |log| 1 + log as usize))))
 }
 
 /// A partition value as it stands in a key: one segment, of bounded length, with nothing that controls.
