@@ -291,7 +291,7 @@ fn document(data: &Bytes, timestamp: Option<Millis>) -> Answer {
         return Err("the line is no JSON object".into());
     }
     // What serde_json can hold (not all that it can read) is the same value, but for the time that was put in.
-    let Ok(mut sent) = serde_json::from_slice::<Value>(data) else { return Ok("no value".into()) };
+    let Ok(sent) = serde_json::from_slice::<Value>(data) else { return Ok("no value".into()) };
     let mut found: Value = serde_json::from_slice(&line).map_err(|error| error.to_string())?;
     let stamped = sent.get("@timestamp").is_none() && timestamp.is_some();
     if let Some(object) = found.as_object_mut().filter(|_| stamped) {
