@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use standpipe_flow::{CommitError, DestinationId, Look, Millis};
+use standpipe_flow::{CommitError, DestinationId, Found, Look, Millis};
 
 use crate::admin::{self, Spec, TableError};
 use crate::client::{Dynamo, classify};
@@ -68,7 +68,10 @@ async fn table(wanted: &Wanted, dynamo: &Dynamo, spec: &Spec<'_>, seen: &mut Vec
         Ok(Some(description)) => description,
         Ok(None) if wanted.create => {
             let look = Look::note(what, "it is not there: the first worker makes it");
-            seen.push(look.hint("`dynamodb:CreateTable` and the rights beside it (MakeTheTablesOnce in deploy/iam)"));
+            // Said once for all of them.
+            let first = !seen.iter().any(|before| before.found == Found::Note && before.says == look.says);
+            let hint = "`dynamodb:CreateTable` and the rights beside it (MakeTheTablesOnce in deploy/iam)";
+            seen.push(if first { look.hint(hint) } else { look });
             return false;
         }
         Ok(None) => {

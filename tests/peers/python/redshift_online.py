@@ -48,6 +48,29 @@ def tables():
     return {row[0] for row in psql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
 
 
+def rights(what, ledger):
+    """As a user without rights, who is given one after the other."""
+    psql("CREATE ROLE poor")
+    psql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    psql("ALTER ROLE rs IN DATABASE dev SET role = 'poor'")
+
+    def grant(right, on):
+        psql(f"SET ROLE NONE; GRANT {right} ON {on} TO poor")
+    try:
+        wanted("no right at all", check("looked"), 3, ("workgroup workgroup", "ok", "as poor"), (what, "wrong", "poor may not see it"))
+        grant("SELECT", "looked")
+        wanted("no right to insert", check("looked"), 4, (what, "denied", 'GRANT INSERT ON "public"."looked" TO "poor"'),
+               (ledger, "denied", "who may not make it either"))
+        wanted("no right to make the ledger", check("looked", "--create"), 4, (ledger, "denied", "GRANT CREATE ON SCHEMA"))
+        grant("INSERT", "looked")
+        grant("SELECT, INSERT", "standpipe_ledger_looked")
+        wanted("no right to lock the ledger", check("looked"), 4, (ledger, "denied", "no right to UPDATE, DELETE"))
+        grant("UPDATE", "standpipe_ledger_looked")
+        wanted("every right", check("looked"), 0, (ledger, "ok", "to be read, written and locked"))
+    finally:
+        psql("SET ROLE NONE; ALTER ROLE rs IN DATABASE dev RESET role")
+
+
 def main():
     client("kinesis").create_stream(StreamName="look", ShardCount=1)
     told = run("CREATE TABLE looked (id BIGINT NOT NULL, name VARCHAR(40), at TIMESTAMP)")
@@ -63,7 +86,7 @@ def main():
            (what, "wrong", "3 columns are loaded, and a file has 2"))
     wanted("other names in a file", check("looked", form=parquet.format("id bigint, at timestamp, name string")), 0,
            (what, "note", "at -> name"))
-    wanted("no such database", check("looked", form="", place="cluster: cluster"), 0, ("cluster cluster", "ok", "database dev"))
+    wanted("a cluster", check("looked", place="cluster: cluster"), 0, ("cluster cluster", "ok", "database dev"))
     if tables() != before:
         WRONG.append(f"a check has made {tables() - before}")
     wanted("the ledger is made", check("looked", "--create"), 0, (ledger, "ok", "made"))
@@ -72,6 +95,7 @@ def main():
         WRONG.append(f"a check has made {tables() - before}")
     if one("SELECT count(*) FROM standpipe_ledger_looked") != "0":
         WRONG.append("a check has written into the ledger")
+    rights(what, ledger)
     psql("ALTER TABLE standpipe_ledger_looked RENAME cid TO other")
     wanted("a ledger that is another table", check("looked"), 3, (ledger, "wrong", "no column cid"))
     end(WRONG)

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 use serde_json::Value;
-use standpipe_flow::{DeliveryError, Look};
+use standpipe_flow::{DeliveryError, Found, Look};
 
 use super::{Auth, DocumentId, OpenSearch, answer};
 use crate::http::Answer;
@@ -57,7 +57,7 @@ fn server(of: &OpenSearch, name: &str, answer: Result<Answer, DeliveryError>) ->
     }
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return (Look::failed(name, error), None),
+        Err(error) => return (away(name, error), None),
     };
     if matches!(answer.status, 401 | 403) {
         return (denied(of, name, &answer), None);
@@ -79,6 +79,15 @@ fn server(of: &OpenSearch, name: &str, answer: Result<Answer, DeliveryError>) ->
         return (look.hint("Elasticsearch 7.0 or later, or OpenSearch"), None);
     }
     (Look::fine(name, format!("Elasticsearch {number}")), Some(root.cluster_uuid))
+}
+
+/// One that cannot be reached, or must not be.
+fn away(name: &str, error: DeliveryError) -> Look {
+    let look = Look::failed(name, error);
+    if look.found != Found::Silent {
+        return look;
+    }
+    look.hint("its name and port, and whether this machine may reach it: a security group, a VPC, a network policy")
 }
 
 fn denied(of: &OpenSearch, name: &str, answer: &Answer) -> Look {
@@ -112,7 +121,7 @@ async fn collection(of: &OpenSearch, seen: &mut Vec<Look>) {
             Ok(()) => Look::fine(name, "the collection lets us in"),
             Err(error) => Look::failed(name, error),
         },
-        Err(error) => Look::failed(name, error),
+        Err(error) => away(&name, error),
     });
     if of.settings.data_stream {
         let look = Look::wrong("data stream", "collections of OpenSearch Serverless have none");
@@ -343,7 +352,7 @@ mod tests {
         serde_json::from_str(text).expect("it is an answer")
     }
 
-    fn says(data_stream: bool, there: &str, template: Option<(&str, bool)>) -> (standpipe_flow::Found, String) {
+    fn says(data_stream: bool, there: &str, template: Option<(&str, bool)>) -> (Found, String) {
         let template = template.map(|(name, data_stream)| Template { name: name.to_owned(), data_stream });
         let look = found("it", ("logs", data_stream), &resolved(there), template.as_ref());
         (look.found, look.says)
@@ -351,7 +360,7 @@ mod tests {
 
     #[test]
     fn what_is_there_under_the_name_is_told_from_what_should_be() {
-        use standpipe_flow::Found::{Fine, Note, Wrong};
+        use Found::{Fine, Note, Wrong};
         let stream = r#"{"data_streams":[{"name":"logs"}]}"#;
         let index = r#"{"indices":[{"name":"logs"},{"name":"logs-2"}]}"#;
         let alias = r#"{"aliases":[{"name":"logs","indices":["a","b"]}]}"#;

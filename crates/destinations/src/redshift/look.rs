@@ -4,7 +4,7 @@
 //! asked for, and only beside a table that is there.
 //! Never: locks anything; a statement whose text is not a question, but for the ledger's own.
 
-use standpipe_flow::{DeliveryError, Look};
+use standpipe_flow::{DeliveryError, Found, Look};
 
 use super::sql::{CopyInto, quoted, text};
 use super::{Redshift, data_api};
@@ -242,7 +242,12 @@ async fn ledger(redshift: &Redshift, (make, user): (bool, &str), columns: &[Colu
 async fn made(redshift: &Redshift, what: &str, user: &str) -> Look {
     match redshift.create_ledger().await {
         Ok(()) => Look::fine(what, format!("made, and belongs to {user}")),
-        Err(error) => with_statements(redshift, failed(what, error), user),
+        Err(error) => {
+            let look = failed(what, error);
+            let denied = look.says.contains("permission denied");
+            let found = if denied { Found::Denied } else { look.found };
+            with_statements(redshift, Look { found, ..look }, user)
+        }
     }
 }
 
@@ -252,7 +257,7 @@ async fn not_there(redshift: &Redshift, what: &str, user: &str) -> Look {
     let may = may.ok().and_then(|rows| rows.into_iter().flatten().next().flatten());
     match may.as_deref() {
         Some("false" | "f" | "0") => {
-            let look = Look::denied(what, format!("it is not there, and {user} may not make it"));
+            let look = Look::denied(what, format!("it is not there, or not for {user} to see, who may not make it either"));
             with_statements(redshift, look, user)
         }
         _ => Look::note(what, "it is not there: the first load makes it").hint("or now: `check --online --create`"),

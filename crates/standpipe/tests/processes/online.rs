@@ -39,7 +39,7 @@ fn everything_is_asked_for_and_nothing_is_made() {
         let stream = found(&report, "stream orders");
         assert_eq!(
             (&stream["found"], &stream["says"]),
-            (&json!("ok"), &json!("ACTIVE, 2 shards open, keeps records for 24h"))
+            (&json!("ok"), &json!("ACTIVE, 2 shards open, keeps records for 1d"))
         );
         for table in ["table standpipe-orders", "table standpipe-orders-standpipe-commits"] {
             assert_eq!(found(&report, table)["found"], "note", "the first look has not made it");

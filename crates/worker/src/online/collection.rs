@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use standpipe_config::config::{Destination, DocumentId, OpenSearch, OpenSearchAuth};
 use standpipe_flow::Look;
-use standpipe_signed::{Call, Caller, Service};
+use standpipe_signed::{Call, CallError, Caller, Service};
 
 use crate::platform::Platform;
 
@@ -69,7 +69,11 @@ async fn kind(id: &str, region: &str, platform: &Platform) -> Result<String, Str
     ];
     let body = serde_json::json!({ "ids": [id] }).to_string().into_bytes();
     let answer = caller.call(Call { path: "/".to_owned(), headers, body }).await;
-    let answer = answer.map_err(|error| format!("{error:?}"))?;
+    let answer = answer.map_err(|error| match error {
+        CallError::NoCredentials(cause) | CallError::Unsignable(cause) | CallError::Unreachable(cause) => cause,
+        CallError::TimedOut => "no answer in time".to_owned(),
+        CallError::TooLarge => "the answer is larger than any should be".to_owned(),
+    })?;
     if answer.status != 200 {
         return Err(format!("`aoss:BatchGetCollection` answers {}", answer.refusal()));
     }
