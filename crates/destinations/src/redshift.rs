@@ -12,6 +12,7 @@ mod attempts;
 mod data_api;
 mod give_up;
 mod load;
+mod look;
 mod manifest;
 mod outcome;
 mod redrive;
@@ -32,7 +33,7 @@ use standpipe_convert::{Compression, Format};
 use standpipe_flow::deliver::ExtraObject;
 use standpipe_flow::offload::Offload;
 use standpipe_flow::{
-    Batch, BatchLimits, CommitId, DeliveryError, Destination, Held, Millis, Mode, Output, OutputKind, Published,
+    Batch, BatchLimits, CommitId, DeliveryError, Destination, Held, Look, Millis, Mode, Output, OutputKind, Published,
     Random, Receipt, Staged,
 };
 
@@ -41,7 +42,7 @@ use crate::s3::S3;
 use attempts::Attempts;
 pub use data_api::Warehouse;
 use data_api::{DataApi, Status};
-pub use give_up::Redriven;
+pub use give_up::{Decided, Redriven};
 pub use manifest::ErrorManifest;
 use manifest::RefusedRow;
 use outcome::Failure;
@@ -156,10 +157,16 @@ impl Redshift {
 
     /// Which of the target and its ledger are there, by name, in small letters.
     async fn tables(&self) -> Result<Vec<String>, DeliveryError> {
-        match self.ask(&self.settings.copy.find_tables()).await? {
-            Ok(rows) => Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect()),
-            Err(text) => Err(DeliveryError::Halt { cause: data_api::bounded(&text) }),
-        }
+        let rows = self.query(&self.settings.copy.find_tables()).await?;
+        Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+    }
+
+    /// Runs one statement, whose rows are text; for people and their tools.
+    ///
+    /// # Errors
+    /// Halt: the warehouse says no to it. Retry: ask again.
+    pub async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, DeliveryError> {
+        self.ask(sql).await?.map_err(|text| DeliveryError::Halt { cause: data_api::bounded(&text) })
     }
 
     fn failures(&self) -> MutexGuard<'_, BTreeMap<CommitId, LastFailure>> {
@@ -202,6 +209,11 @@ impl Destination for Redshift {
         Ok(())
     }
 
+    async fn look(&self, make: bool, seen: &mut Vec<Look>) {
+        self.s3.look(make, seen).await;
+        look::table(self, make, seen).await;
+    }
+
     async fn stage(&self, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
         stage::batch(self, cid, batch).await
     }
@@ -227,9 +239,7 @@ impl Destination for Redshift {
     }
 
     async fn discard(&self, dead: &[Output]) -> Result<(), DeliveryError> {
-        let (objects, others) = parted(dead);
-        self.s3.delete_wholes(&objects).await?;
-        self.s3.discard(&others).await
+        self.s3.discard(dead).await
     }
 
     async fn write_incident(&self, cid: CommitId, body: Bytes) -> Result<(), DeliveryError> {

@@ -6,11 +6,13 @@
 //! - `assemble`: the only match over destination kinds. `sweep`: what crashed workers left open.
 //! - `inferred`: columns that the first batch decides for all workers.
 //! - `admin`, [`metrics`]: what is seen from outside. `mend`: for `standpipe leases`. `stages`: for `standpipe bench`.
+//! - `online`: for `standpipe check --online`.
 
 mod admin;
 mod assemble;
 mod catalog;
 mod caught_up;
+mod endpoint;
 mod errors;
 mod formats;
 mod glue;
@@ -20,6 +22,7 @@ mod inferred;
 mod known;
 mod mend;
 pub mod metrics;
+mod online;
 mod opensearch;
 pub mod platform;
 mod quarantine;
@@ -50,8 +53,9 @@ pub use errors::WorkerError;
 pub use known::Known;
 pub use mend::mend;
 pub use metrics::SharedMetrics;
+pub use online::{Asked, online};
 pub use platform::Platform;
-pub use redshift::redshift;
+pub use redshift::{receipts, redshift};
 pub use stages::{OneDestination, OneTransform, Stages, stages};
 pub use sweep::{Sweeper, Swept};
 pub use worker::Ending;

@@ -11,6 +11,7 @@ use standpipe_convert::{Compression, CurrentRows, Delimiter, Format};
 use standpipe_destinations::{CopyInto, LostObject, Publish, Redshift, RedshiftSettings, S3, S3Settings, Warehouse};
 use standpipe_flow::hash::hash64;
 use standpipe_flow::{BatchLimits, DestinationId};
+use standpipe_lease::{CommitTable, Dynamo};
 
 use crate::assemble::{Assembled, LANE_SHARDS_MAX, backup};
 use crate::errors::WorkerError;
@@ -34,11 +35,19 @@ pub(crate) fn assemble(
         s3: Some(built.objects().clone()),
         destination: Arc::new(built),
         opensearch: None,
+        endpoint: None,
         inferred: None,
         identity,
         config: format!("{:016x}", hash64(&[text.as_bytes()])),
         transform: transforms::of_destination(pipeline, destination, platform)?,
     })
+}
+
+/// The receipts of a pipeline's commits: for whoever must know what became of one.
+pub fn receipts(config: &Config, pipeline: &config::Pipeline, platform: &Platform) -> CommitTable {
+    let dynamodb = service(&platform.sdk, config.aws.dynamodb_endpoint.as_ref(), None);
+    let dynamo = Dynamo::new(&dynamodb, pipeline.lease.failover);
+    CommitTable::new(dynamo, &pipeline.lease.table, platform.clock.clone())
 }
 
 /// The Redshift destination of a pipeline by its id, or the only one: for whoever loads by hand what it gave up.
@@ -52,15 +61,21 @@ pub fn redshift(
         config::Destination::Redshift(file) => Some(file),
         _ => None,
     });
-    let found: Vec<_> = those.filter(|file| id.is_none_or(|id| file.id == *id)).collect();
+    let all: Vec<_> = those.collect();
+    let found: Vec<_> = all.iter().filter(|file| id.is_none_or(|id| file.id == *id)).collect();
     match found.as_slice() {
         // What has been staged is loaded as it is: nothing is encoded, so its columns are of no interest.
         [file] => build((config, pipeline), file, platform, Some(CurrentRows::unknown())),
-        [] => Err(WorkerError::Findings(format!("pipeline {} has no such redshift destination", pipeline.name))),
-        several => {
-            let ids: Vec<&str> = several.iter().map(|file| file.id.as_str()).collect();
-            let cause = format!("pipeline {} has several redshift destinations: {}", pipeline.name, ids.join(", "));
-            Err(WorkerError::Findings(cause))
+        _ => {
+            let ids: Vec<&str> = all.iter().map(|file| file.id.as_str()).collect();
+            let (name, ids) = (&pipeline.name, ids.join(", "));
+            Err(WorkerError::Findings(match (all.is_empty(), id) {
+                (true, _) => format!("pipeline {name} has no redshift destination"),
+                (false, Some(id)) => format!("pipeline {name} has no redshift destination {id}; it has {ids}"),
+                (false, None) => {
+                    format!("pipeline {name} has several redshift destinations: {ids}; --destination says which")
+                }
+            }))
         }
     }
 }

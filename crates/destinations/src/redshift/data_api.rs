@@ -26,7 +26,7 @@ const WAIT: Duration = Duration::from_secs(20);
 const CAUSE_CHARS_MAX: usize = 400;
 
 /// Which warehouse, and as whom.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Warehouse {
     /// A workgroup of Redshift Serverless.
     pub workgroup: Option<String>,
@@ -40,7 +40,18 @@ pub struct Warehouse {
     pub db_user: Option<String>,
 }
 
-/// How far a statement has come.
+impl Warehouse {
+    /// Which database of what, for people: `database dev of workgroup analytics`.
+    pub(super) fn shown(&self) -> String {
+        let of = match (&self.workgroup, &self.cluster) {
+            (Some(workgroup), _) => format!("workgroup {workgroup}"),
+            (None, cluster) => format!("cluster {}", cluster.as_deref().unwrap_or_default()),
+        };
+        format!("database {} of {of}", self.database)
+    }
+}
+
+/// How far a batch has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Status {
     /// Not at its end.
@@ -51,13 +62,16 @@ pub(super) enum Status {
     Failed,
 }
 
-/// A statement, or a batch of them.
+/// Rows of a result, as text; `None` where there is a NULL.
+pub(super) type Rows = Vec<Vec<Option<String>>>;
+
+/// A batch of statements.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Statement {
+pub(super) struct Batch {
     pub(super) status: Status,
     /// What it says of its failure.
     pub(super) error: String,
-    /// The queries of its parts, in their order, where they are known.
+    /// The queries of its statements, in their order, where they are known.
     pub(super) queries: Vec<Option<i64>>,
 }
 
@@ -79,8 +93,14 @@ impl DataApi {
         Self { client: Client::from_conf(config.build()), warehouse }
     }
 
-    /// BatchExecuteStatement, one transaction. The same token with the same statements is the same batch, for 8 hours.
-    pub(super) async fn submit(&self, name: &str, sqls: &[String], token: &str) -> Result<String, DeliveryError> {
+    /// BatchExecuteStatement, one transaction. The same token with the same statements is the same batch, for 8 hours;
+    /// without one it is another every time.
+    pub(super) async fn submit(
+        &self,
+        name: &str,
+        sqls: &[String],
+        token: Option<&str>,
+    ) -> Result<String, DeliveryError> {
         let Warehouse { workgroup, cluster, database, secret, db_user } = self.warehouse.clone();
         let sent = self
             .client
@@ -92,34 +112,15 @@ impl DataApi {
             .set_secret_arn(secret)
             .set_db_user(db_user)
             .statement_name(name)
-            .client_token(token)
+            .set_client_token(token.map(str::to_owned))
             .send()
             .await;
         let answer = sent.map_err(|error| classify("BatchExecuteStatement", &error))?;
         answer.id.ok_or_else(|| unreadable("BatchExecuteStatement: no id"))
     }
 
-    /// ExecuteStatement of a question or of what may be repeated.
-    pub(super) async fn execute(&self, name: &str, sql: &str) -> Result<String, DeliveryError> {
-        let Warehouse { workgroup, cluster, database, secret, db_user } = self.warehouse.clone();
-        let sent = self
-            .client
-            .execute_statement()
-            .sql(sql)
-            .set_workgroup_name(workgroup)
-            .set_cluster_identifier(cluster)
-            .database(database)
-            .set_secret_arn(secret)
-            .set_db_user(db_user)
-            .statement_name(name)
-            .send()
-            .await;
-        let answer = sent.map_err(|error| classify("ExecuteStatement", &error))?;
-        answer.id.ok_or_else(|| unreadable("ExecuteStatement: no id"))
-    }
-
-    /// DescribeStatement; `None` for a statement that the service does not know (any more).
-    pub(super) async fn describe(&self, id: &str) -> Result<Option<Statement>, DeliveryError> {
+    /// DescribeStatement; `None` for a batch that the service does not know (any more).
+    pub(super) async fn describe(&self, id: &str) -> Result<Option<Batch>, DeliveryError> {
         let waiting = self.client.describe_statement().id(id).wait_time_seconds(WAIT_SECONDS).customize();
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(TIMEOUT + WAIT).build();
         let patient = aws_sdk_redshiftdata::config::Builder::new().timeout_config(timeouts);
@@ -147,7 +148,7 @@ impl DataApi {
             .iter()
             .map(|part| Some(part.redshift_query_id).filter(|query| *query > 0))
             .collect();
-        Ok(Some(Statement {
+        Ok(Some(Batch {
             status,
             queries,
             error: answer.error.or(of_parts).filter(|text| !text.is_empty()).unwrap_or_else(|| word.to_owned()),
@@ -163,10 +164,8 @@ impl DataApi {
         }
     }
 
-    /// GetStatementResult: the rows on its first page, as text; `None` where there is a NULL.
-    pub(super) async fn rows(&self, id: &str) -> Result<Vec<Vec<Option<String>>>, DeliveryError> {
-        let answer = self.client.get_statement_result().id(id).send().await;
-        let answer = answer.map_err(|error| classify("GetStatementResult", &error))?;
+    /// GetStatementResult of one statement of a batch, the first being 1: all pages of it.
+    pub(super) async fn rows(&self, batch: &str, statement: usize) -> Result<Rows, DeliveryError> {
         let text = |field: &Field| match field {
             Field::StringValue(text) => Some(text.clone()),
             Field::LongValue(number) => Some(number.to_string()),
@@ -174,7 +173,16 @@ impl DataApi {
             Field::BooleanValue(whether) => Some(whether.to_string()),
             _ => None,
         };
-        Ok(answer.records().iter().map(|record| record.iter().map(text).collect()).collect())
+        let (mut rows, mut next) = (Rows::new(), None);
+        loop {
+            let request = self.client.get_statement_result().id(format!("{batch}:{statement}")).set_next_token(next);
+            let answer = request.send().await.map_err(|error| classify("GetStatementResult", &error))?;
+            rows.extend(answer.records().iter().map(|record| record.iter().map(text).collect::<Vec<_>>()));
+            next = answer.next_token.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(rows);
+            }
+        }
     }
 }
 

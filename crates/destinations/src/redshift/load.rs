@@ -1,7 +1,7 @@
 //! `commit -> publish`: a committed receipt becomes rows, once, whoever asks and however often.
 //!
-//! Error and backup objects become visible; the manifest is written; one guarded batch runs to its end. Any end other than
-//! FINISHED: the ledger says what is true. Absent there, and nothing of this process running: the error's meaning decides
+//! Error and backup objects become visible; then the manifest is written, which shows from then on that they were, whoever
+//! takes them away; one guarded batch runs to its end. Any end other than FINISHED: the ledger says what is true. Absent there, and nothing of this process running: the error's meaning decides
 //! what the caller does; whoever else still runs a copy is stopped by the guard. A commit of which something is lost is
 //! first made impossible to load (rows of the ledger under its id: the fence), and only then called lost.
 //! Never: a guess, a second statement while the first may run, an answer Gone while a load may still come.
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use standpipe_flow::{CommitId, DeliveryError, Millis, Output, Published, Receipt};
+use standpipe_flow::{Checksum, CommitId, DeliveryError, Held, Millis, Output, OutputKind, Published, Receipt};
 
 use super::attempts::Task;
 use super::manifest::{self, RefusedRow};
@@ -43,14 +43,19 @@ pub(super) enum Ledger {
 /// How a batch of statements ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Ended {
-    /// All of it took effect. The query of its third statement, if that is known.
-    Finished(Option<i64>),
+    /// All of it took effect. The queries of its statements, where they are known.
+    Finished(Vec<Option<i64>>),
     /// It says so.
     Failed(String),
 }
 
 /// Rows of a question, or what the warehouse says against it.
-pub(super) type Answer = Result<Vec<Vec<Option<String>>>, String>;
+pub(super) type Answer = Result<data_api::Rows, String>;
+
+/// The query of COPY in a load that finished: what follows it is the INSERT alone.
+pub(super) fn query_of_copy(queries: &[Option<i64>]) -> Option<i64> {
+    queries.iter().rev().nth(1).copied().flatten()
+}
 
 pub(super) async fn receipt(redshift: &Redshift, receipt: &Receipt) -> Result<Published, DeliveryError> {
     let (objects, others) = parted(&receipt.outputs);
@@ -59,6 +64,11 @@ pub(super) async fn receipt(redshift: &Redshift, receipt: &Receipt) -> Result<Pu
         Published::All if objects.is_empty() => Ok(Published::All),
         Published::Gone { outputs, published } if objects.is_empty() => Ok(Published::Gone { outputs, published }),
         Published::All => redshift.load(receipt, &objects).await,
+        // Had they never been visible, the commit could not be loaded without them. If somebody has taken them since, that
+        // is no reason to deliver them again.
+        Published::Gone { .. } if redshift.has_manifest(receipt, &objects).await? => {
+            redshift.load(receipt, &objects).await
+        }
         Published::Gone { outputs, published } => redshift.lost(receipt, &outputs, published).await,
         Published::GaveUp => Ok(Published::GaveUp),
     }
@@ -90,17 +100,36 @@ impl Redshift {
         let records = objects.iter().map(|object| object.records).sum();
         let load = Load { cid, manifest_url: &url, shards: &shards, stream, records };
         match self.run(cid, Task::Load, &self.settings.copy.load(&load)).await? {
-            Ended::Finished(query) => self.loaded(receipt, query).await,
+            Ended::Finished(queries) => self.loaded(receipt, query_of_copy(&queries)).await,
             Ended::Failed(text) => self.not_finished(receipt, objects, &text).await,
         }
     }
 
-    /// The same bytes every time, so that it may be written by anyone again.
+    /// Writes the manifest, once every other output is visible. The same bytes every time, so that anyone may again.
     async fn put_manifest(&self, receipt: &Receipt, objects: &[Output]) -> Result<String, DeliveryError> {
-        let key = manifest::key(&self.settings.prefix, MANIFESTS, manifest::named(receipt));
-        let body = Bytes::from(manifest::manifest(objects));
+        let (key, body) = self.manifest(receipt, objects);
         self.s3.put_whole(Whole { key: key.clone(), body, once: false }).await?;
         Ok(key)
+    }
+
+    /// Whether the manifest stands there: then every other output has been visible.
+    async fn has_manifest(&self, receipt: &Receipt, objects: &[Output]) -> Result<bool, DeliveryError> {
+        let (key, body) = self.manifest(receipt, objects);
+        let manifest = Output {
+            kind: OutputKind::Data,
+            bucket: self.s3.bucket_name().to_owned(),
+            key,
+            held: Held::Object,
+            size: body.len() as u64,
+            checksum: Checksum::Crc32(String::new()),
+            records: 0,
+        };
+        Ok(self.s3.missing_wholes(&[manifest]).await?.is_empty())
+    }
+
+    fn manifest(&self, receipt: &Receipt, objects: &[Output]) -> (String, Bytes) {
+        let key = manifest::key(&self.settings.prefix, MANIFESTS, manifest::named(receipt));
+        (key, Bytes::from(manifest::manifest(objects)))
     }
 
     /// The commit is in the table.
@@ -111,9 +140,8 @@ impl Redshift {
         self.failures().remove(&receipt.cid);
         if self.random.below(PRUNE_ONE_IN) == 0 {
             let [lock, delete] = self.settings.copy.prune_ledger();
-            let token = format!("{}-prune", receipt.cid);
             // Its end is of no interest: the next one tries again.
-            if let Err(error) = self.api.submit("standpipe prune", &[lock, delete], &token).await {
+            if let Err(error) = self.api.submit("standpipe prune", &[lock, delete], None).await {
                 tracing::debug!(%error, "the ledger was not pruned");
             }
         }
@@ -189,7 +217,7 @@ impl Redshift {
         let id = match attempt.id {
             Some(id) => id,
             None => {
-                let id = self.api.submit(&self.name(cid), sqls, &attempt.token).await?;
+                let id = self.api.submit(&self.name(cid), sqls, Some(&attempt.token)).await?;
                 self.attempts.taken(cid, task, (&attempt.token, &id));
                 id
             }
@@ -202,14 +230,14 @@ impl Redshift {
         })
     }
 
-    /// Waits for a statement's final state, however long it runs; `None` if the service does not know it.
+    /// Waits for a batch's final state, however long it runs; `None` if the service does not know it.
     pub(super) async fn end_of(&self, id: &str) -> Result<Option<Ended>, DeliveryError> {
         let mut pause = LOOK_FIRST;
         loop {
-            let Some(statement) = self.api.describe(id).await? else { return Ok(None) };
-            match statement.status {
-                Status::Finished => return Ok(Some(Ended::Finished(statement.queries.get(2).copied().flatten()))),
-                Status::Failed => return Ok(Some(Ended::Failed(statement.error))),
+            let Some(batch) = self.api.describe(id).await? else { return Ok(None) };
+            match batch.status {
+                Status::Finished => return Ok(Some(Ended::Finished(batch.queries))),
+                Status::Failed => return Ok(Some(Ended::Failed(batch.error))),
                 Status::Running => tokio::time::sleep(pause).await,
             }
             pause = (pause * 2).min(LOOK_LAST);
@@ -218,11 +246,17 @@ impl Redshift {
 
     /// Asks a question, or has something done that may be done again.
     pub(super) async fn ask(&self, sql: &str) -> Result<Answer, DeliveryError> {
-        let id = self.api.execute(&format!("standpipe {}", self.settings.pipeline), sql).await?;
+        self.ask_last(&[sql.to_owned()]).await
+    }
+
+    /// The same with what must come before it in one transaction; the rows are those of the last.
+    async fn ask_last(&self, sqls: &[String]) -> Result<Answer, DeliveryError> {
+        let id = self.api.submit(&format!("standpipe {}", self.settings.pipeline), sqls, None).await?;
         let again = |cause: &str| DeliveryError::Retry { after: None, cause: cause.to_owned() };
         let ended = tokio::time::timeout(ASK_MAX, self.end_of(&id)).await;
+        let is_question = sqls.last().is_some_and(|sql| sql.starts_with("SELECT"));
         match ended.map_err(|_| again("a question was not answered in a quarter of an hour"))?? {
-            Some(Ended::Finished(_)) if sql.starts_with("SELECT") => Ok(Ok(self.api.rows(&id).await?)),
+            Some(Ended::Finished(_)) if is_question => Ok(Ok(self.api.rows(&id, sqls.len()).await?)),
             Some(Ended::Finished(_)) => Ok(Ok(Vec::new())),
             Some(Ended::Failed(text)) if outcome::failure(&text).meaning == Meaning::Passing => {
                 Err(again(&data_api::bounded(&text)))
@@ -234,7 +268,7 @@ impl Redshift {
 
     /// What the ledger says. It waits for whatever load holds the ledger locked.
     pub(super) async fn ledger_of(&self, cid: CommitId) -> Result<Ledger, DeliveryError> {
-        match self.ask(&self.settings.copy.ask_ledger(cid)).await? {
+        match self.ask_last(&self.settings.copy.ask_ledger(cid)).await? {
             Ok(rows) => match rows.first().and_then(|row| row.first()) {
                 None => Ok(Ledger::Absent),
                 Some(Some(manifest)) if manifest == RETRACTED => Ok(Ledger::Retracted),

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use standpipe_flow::{CommitId, DestinationId, Millis, Output, Receipt};
 
 use super::outcome::Failure;
-use super::sql::{CopyInto, ShardRange};
+use super::sql::ShardRange;
+use super::{RedshiftSettings, Warehouse};
 
 /// The form of what is ours in an error manifest.
 const VERSION: u64 = 1;
@@ -118,6 +119,8 @@ pub struct ErrorManifest {
     pub destination: DestinationId,
     /// `schema.table`.
     pub table: String,
+    /// Which database of what it is in, if that was written down.
+    pub warehouse: Option<String>,
     /// The stream.
     pub stream: String,
     /// The ranges of the commit.
@@ -135,8 +138,8 @@ pub struct ErrorManifest {
 /// Writes the manifest of a load that was given up.
 pub(super) fn given_up(
     receipt: &Receipt,
-    (objects, stream): (&[Output], &str),
-    into: &CopyInto,
+    objects: &[Output],
+    RedshiftSettings { warehouse, copy, stream, .. }: &RedshiftSettings,
     (failure, message, rows): (Failure, &str, &[RefusedRow]),
 ) -> Vec<u8> {
     let range = |shard| {
@@ -150,7 +153,10 @@ pub(super) fn given_up(
             "version": VERSION,
             "cid": receipt.cid.to_string(),
             "destination": receipt.destination.as_str(),
-            "table": into.shown(),
+            "table": copy.shown(),
+            "workgroup": warehouse.workgroup,
+            "cluster": warehouse.cluster,
+            "database": warehouse.database,
             "stream": stream,
             "ranges": receipt.shards.iter().map(range).collect::<Vec<_>>(),
             "records": records,
@@ -187,10 +193,16 @@ impl ErrorManifest {
         };
         let entries = value["entries"].as_array().ok_or("`entries` is missing")?;
         let url = |entry: &Value| entry["url"].as_str().map(str::to_owned);
+        let of = |name: &str| ours[name].as_str().map(str::to_owned);
+        let warehouse = |database: String| {
+            let (workgroup, cluster) = (of("workgroup"), of("cluster"));
+            Warehouse { workgroup, cluster, database, ..Warehouse::default() }.shown()
+        };
         Ok(Self {
             cid: CommitId::parse(&text("cid")?).ok_or("`standpipe.cid` is no commit id")?,
             destination: DestinationId::new(text("destination")?),
             table: text("table")?,
+            warehouse: of("database").map(warehouse),
             stream: text("stream")?,
             shards: ranges.iter().map(range).collect::<Option<_>>().ok_or("a range is not whole")?,
             records: number("records")?,
@@ -208,6 +220,7 @@ mod tests {
     use standpipe_flow::{Checksum, Held, OutputKind, Staged};
 
     use super::super::outcome::Meaning;
+    use super::super::tests::settings;
     use super::*;
 
     fn output(key: &str) -> Output {
@@ -241,21 +254,13 @@ mod tests {
     #[test]
     fn an_error_manifest_reads_back() {
         let receipt = committed();
-        let into = CopyInto {
-            schema: "public".into(),
-            table: "orders".into(),
-            columns: Vec::new(),
-            role: None,
-            region: None,
-            options: String::new(),
-            errors_max: 0,
-        };
         let failure = Failure { code: "Redshift.TableNotFound", meaning: Meaning::Refused };
         let rows = [RefusedRow { line: Some(5), column: "id".into(), ..RefusedRow::default() }];
-        let written = given_up(&receipt, (&receipt.outputs, "arn:stream"), &into, (failure, "no table", &rows));
+        let written = given_up(&receipt, &receipt.outputs, &settings(), (failure, "no table", &rows));
         let read = ErrorManifest::parse(&written).expect("ours");
         assert_eq!((read.cid, read.records, read.created_at), (receipt.cid, 6, Millis(1_790_000_000_000)));
-        assert_eq!((read.table.as_str(), read.stream.as_str(), read.shards.len()), ("public.orders", "arn:stream", 2));
+        assert_eq!((read.table.as_str(), read.stream.as_str(), read.shards.len()), ("public.orders", "orders", 2));
+        assert_eq!(read.warehouse.as_deref(), Some("database dev of workgroup analytics"));
         assert_eq!(read.objects, ["s3://b/in/a", "s3://b/in/b"]);
         assert_eq!(read.why, "Redshift.TableNotFound: no table");
         let copied: Value = serde_json::from_slice(&written).expect("JSON");

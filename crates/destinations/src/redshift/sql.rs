@@ -59,11 +59,11 @@ impl CopyInto {
         format!("{}{hash}", &name[..end])
     }
 
-    fn ledger(&self) -> String {
+    pub(super) fn ledger(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.ledger_name()))
     }
 
-    fn target(&self) -> String {
+    pub(super) fn target(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
@@ -90,10 +90,11 @@ impl CopyInto {
         )
     }
 
-    /// What the ledger says of a commit: no row, or its manifest, or [`RETRACTED`]. It waits for loads under way, which hold
-    /// the ledger locked.
-    pub(super) fn ask_ledger(&self, cid: CommitId) -> String {
-        format!("SELECT manifest FROM {} WHERE cid = {} LIMIT 1", self.ledger(), text(&cid.to_string()))
+    /// What the ledger says of a commit: no row, or its manifest, or [`RETRACTED`]. Under the ledger's lock, like a load:
+    /// a snapshot from before the end of the load that held it would not show what that load wrote.
+    pub(super) fn ask_ledger(&self, cid: CommitId) -> [String; 2] {
+        let (ledger, cid) = (self.ledger(), text(&cid.to_string()));
+        [format!("LOCK TABLE {ledger}"), format!("SELECT manifest FROM {ledger} WHERE cid = {cid} LIMIT 1")]
     }
 
     /// Forgets what is old.
@@ -116,6 +117,14 @@ impl CopyInto {
         let mut batch = Vec::from(self.guarded(load.cid));
         batch.push(self.copy(load.manifest_url));
         batch.push(self.insert(load));
+        batch
+    }
+
+    /// The same for a commit that is known to be not taken back: whoever wrote that it was came too late.
+    pub(super) fn load_in_spite(&self, load: &Load<'_>) -> Vec<String> {
+        let mut batch = self.load(load);
+        let (ledger, cid) = (self.ledger(), text(&load.cid.to_string()));
+        batch.insert(1, format!("DELETE FROM {ledger} WHERE cid = {cid} AND manifest = {}", text(RETRACTED)));
         batch
     }
 
@@ -213,12 +222,12 @@ impl ShardRange {
 }
 
 /// A name between double quotes.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A literal: the same text whether a backslash escapes or not, because none is in it.
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     let safe = |c: char| if c == '\\' || c.is_control() { '_' } else { c };
     let text: String = text.chars().map(safe).collect();
     format!("'{}'", text.replace('\'', "''"))
@@ -287,6 +296,11 @@ mod tests {
                 ),
             ]
         );
+        let in_spite = into().load_in_spite(&load);
+        let forget = format!(
+            "DELETE FROM \"public\".\"standpipe_ledger_orders\" WHERE cid = '{cid}' AND manifest = 'retracted'"
+        );
+        assert!(in_spite[1] == forget && in_spite[0] == batch[0] && in_spite[2..] == batch[1..], "{in_spite:?}");
         let fence = into().fence(&load);
         assert!(fence[..2] == batch[..2] && fence.len() == 3 && fence[2].contains("'retracted'"), "{fence:?}");
     }

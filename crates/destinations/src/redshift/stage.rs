@@ -17,10 +17,10 @@ use standpipe_convert::{EncodeError, encode_all};
 use standpipe_flow::{
     Batch, CommitId, DeliveryError, Destination, Held, Millis, Output, OutputKind, Record, RejectedRecord, Staged,
 };
-use tokio::sync::oneshot;
 
 use super::Redshift;
 use crate::object_key::{ObjectName, Of};
+use crate::offloaded::offloaded;
 use crate::s3::Whole;
 
 /// Record data of one object.
@@ -169,10 +169,9 @@ struct Encoded {
 }
 
 async fn encoded(redshift: &Redshift, batch: &Arc<Batch>, piece: Range<usize>) -> Result<Encoded, DeliveryError> {
-    let (sender, receiver) = oneshot::channel();
     let (batch, format, compression) = (batch.clone(), redshift.settings.format.clone(), redshift.settings.compression);
     let json = redshift.settings.json.then_some(!redshift.settings.copy.options.contains("ACCEPTINVCHARS"));
-    redshift.offload.run(Box::new(move || {
+    let encode = move || {
         let mut rejected = Vec::new();
         let mut oldest_arrival = Millis(u64::MAX);
         let mut body = BytesMut::new();
@@ -191,15 +190,12 @@ async fn encoded(redshift: &Redshift, batch: &Arc<Batch>, piece: Range<usize>) -
             body.extend_from_slice(&part);
             Ok::<_, EncodeError>(())
         });
-        let encoded = object.map(|object| {
-            rejected.extend(object.rejected);
-            Encoded { body: body.freeze(), records: object.records, oldest_arrival, rejected }
-        });
-        // Nobody waits any more when the call was dropped.
-        let _ = sender.send(encoded.map_err(|error| error.to_string()));
-    }));
-    let again = |cause: String| DeliveryError::Retry { after: None, cause };
-    receiver.await.map_err(|_| again("an encoding job ended without its result".to_owned()))?.map_err(again)
+        let object = object.map_err(|error| error.to_string())?;
+        rejected.extend(object.rejected);
+        Ok::<_, String>(Encoded { body: body.freeze(), records: object.records, oldest_arrival, rejected })
+    };
+    let encoded = offloaded(redshift.offload.as_ref(), encode).await?;
+    encoded.map_err(|cause| DeliveryError::Retry { after: None, cause })
 }
 
 /// Why COPY could not read a record as JSON; `strict`: bytes that are no UTF-8 are not replaced either.

@@ -42,7 +42,7 @@ fn limits() -> BatchLimits {
     BatchLimits { size_bytes: 1 << 20, interval: Duration::from_secs(60), shards_max: 32, partitions_max: None }
 }
 
-fn settings() -> RedshiftSettings {
+pub(super) fn settings() -> RedshiftSettings {
     RedshiftSettings {
         warehouse: Warehouse {
             workgroup: Some("analytics".to_owned()),
@@ -116,6 +116,23 @@ async fn committed(redshift: &Redshift, number: u64) -> Receipt {
     let batch = batch(3);
     let staged = redshift.stage(cid(number), &batch).await.expect("staged");
     receipt(cid(number), &batch, staged)
+}
+
+/// The same with an error object behind the staged one.
+async fn committed_with_errors(redshift: &Redshift, number: u64) -> Receipt {
+    let mut receipt = committed(redshift, number).await;
+    let extra = ExtraObject {
+        kind: OutputKind::Error,
+        output_type: "processing-failed",
+        ordinal: 9,
+        cut_at: Millis(1_790_000_000_000),
+        oldest_arrival: Millis(1_790_000_000_000),
+        body: Bytes::from_static(b"{}\n"),
+        records: 1,
+    };
+    let (output, _) = redshift.stage_extra(receipt.cid, &extra).await.expect("staged");
+    receipt.outputs.push(output);
+    receipt
 }
 
 fn why(error: &DeliveryError) -> &'static str {
@@ -253,15 +270,78 @@ async fn what_is_refused_for_too_long_is_given_up_and_can_be_loaded_later_once()
     let manifest = ErrorManifest::parse(&written).expect("ours");
     let url = format!("s3://staging/{key}");
     let now = Millis(receipt.created_at.expect("S3's time").0 + 59 * 24 * 3600 * 1000);
-    let refused = redshift.redrive(&manifest, &url, now).await.expect_err("still no table");
-    assert_eq!(why(&refused), "reject");
-    assert_eq!(redshift.redrive(&manifest, &url, now).await.expect("loaded"), Redriven::Loaded { left_out: None });
-    assert_eq!(redshift.redrive(&manifest, &url, now).await.expect("known"), Redriven::Already);
+    let redrive = async |manifest: &ErrorManifest, now| redshift.redrive(manifest, (&url, now), Decided::Unknown).await;
+    assert_eq!(why(&redrive(&manifest, now).await.expect_err("still no table")), "reject");
+    assert_eq!(redrive(&manifest, now).await.expect("loaded"), Redriven::Loaded { left_out: None });
+    assert_eq!(redrive(&manifest, now).await.expect("known"), Redriven::Already);
     assert_eq!((world.rows(), world.ledger()), (6, 2));
     let late = Millis(now.0 + 2 * 24 * 3600 * 1000);
-    assert_eq!(why(&redshift.redrive(&manifest, &url, late).await.expect_err("too old")), "halt");
-    let other = ErrorManifest { table: "public.others".to_owned(), ..manifest };
-    assert_eq!(why(&redshift.redrive(&other, &url, now).await.expect_err("another table")), "halt");
+    assert_eq!(why(&redrive(&manifest, late).await.expect_err("too old")), "halt");
+    for (table, warehouse) in [("public.others", None), ("public.orders", Some("database dev of workgroup other"))] {
+        let (table, warehouse) = (table.to_owned(), warehouse.map(str::to_owned));
+        let other = ErrorManifest { table, warehouse, ..manifest.clone() };
+        assert_eq!(why(&redrive(&other, now).await.expect_err("another table")), "halt");
+    }
+}
+
+/// A reader takes error objects away as soon as it has them, while Redshift refuses the load: nothing is delivered again
+/// for that, and the load is made once Redshift takes it.
+#[tokio::test(start_paused = true)]
+async fn error_objects_that_a_reader_took_are_no_reason_to_take_a_refused_load_back() {
+    let world = World::new();
+    let redshift = redshift(&world);
+    let receipt = committed_with_errors(&redshift, 1).await;
+    let errors = receipt.outputs.last().expect("an error object").clone();
+    world.fates(&[Fate::Failed("ERROR: disk full"); 3]);
+    assert_eq!(why(&redshift.publish(&receipt).await.expect_err("refused")), "reject");
+    assert!(world.object(&errors.key).is_some(), "visible before the load");
+    redshift.objects().delete(&errors.key).await.expect("a reader has it");
+    assert_eq!(why(&redshift.publish(&receipt).await.expect_err("still refused")), "reject");
+    // Another worker knows it from the manifest.
+    let other = redshift_with(&world, settings());
+    assert_eq!(why(&other.publish(&receipt).await.expect_err("still refused")), "reject");
+    assert_eq!(world.ledger(), 0, "no load of it was made impossible");
+    assert_eq!(other.publish(&receipt).await.expect("loaded"), Published::All);
+    assert_eq!((world.rows(), world.ledger()), (6, 2));
+}
+
+/// Before the manifest stands there, an error object that is lost was never seen by anybody.
+#[tokio::test(start_paused = true)]
+async fn error_objects_that_never_became_visible_take_the_commit_back() {
+    let world = World::new();
+    let redshift = redshift(&world);
+    let receipt = committed_with_errors(&redshift, 1).await;
+    redshift.discard(&receipt.outputs[1..]).await.expect("aborted");
+    let gone = Published::Gone { outputs: receipt.outputs.clone(), published: false };
+    assert_eq!(redshift.publish(&receipt).await.expect("looked"), gone);
+    assert_eq!((world.rows(), world.ledger()), (0, 2));
+}
+
+/// A worker that has lost its leases takes a commit back in the ledger after another has given it up. Its receipt is DONE,
+/// so nobody delivers its records again: they are loaded in spite of that, once.
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_is_loaded_although_a_late_worker_has_fenced_it() {
+    let world = World::new();
+    let redshift = redshift(&world);
+    let receipt = committed(&redshift, 1).await;
+    world.fates(&[Fate::Failed("ERROR: disk full")]);
+    assert_eq!(why(&redshift.publish(&receipt).await.expect_err("refused")), "reject");
+    assert_eq!(redshift.give_up(&receipt).await.expect("given up"), Published::GaveUp);
+    let late = redshift_with(&world, settings());
+    assert!(matches!(late.lost(&receipt, &[], false).await, Ok(Published::Gone { .. })));
+    let key = format!("{}2026/09/21/14/{}.json", redshift.given_up_prefix(), cid(1));
+    let manifest = ErrorManifest::parse(&world.object(&key).expect("the manifest")).expect("ours");
+    let (url, now) = (format!("s3://staging/{key}"), receipt.created_at.expect("S3's time"));
+    let redrive = async |decided| redshift.redrive(&manifest, (&url, now), decided).await.expect("answered");
+    assert_eq!(redrive(Decided::Unknown).await, Redriven::TakenBack);
+    assert_eq!(redrive(Decided::TakenBack).await, Redriven::TakenBack);
+    assert_eq!(world.rows(), 0);
+    assert_eq!(redrive(Decided::GivenUp).await, Redriven::Loaded { left_out: None });
+    assert_eq!(redrive(Decided::GivenUp).await, Redriven::Already);
+    assert_eq!((world.rows(), world.ledger()), (6, 2));
+    // Whoever fences it once more comes too late.
+    assert_eq!(late.lost(&receipt, &[], false).await.expect("asked"), Published::All);
+    assert_eq!(redrive(Decided::GivenUp).await, Redriven::Already);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ServerSideEncryption;
 use bytes::Bytes;
@@ -16,7 +15,6 @@ use standpipe_flow::{Checksum, DeliveryError, Millis, Output};
 use super::S3;
 use super::checksum::Sum;
 use super::classify::{classify, status};
-use super::publish::graver;
 use super::requests::{self, DateHeader};
 
 /// Requests under way at once.
@@ -88,26 +86,5 @@ impl S3 {
             missing.extend(found?);
         }
         Ok(missing)
-    }
-
-    /// Deletes objects that no receipt will ever name; one that is not there is fine.
-    pub(crate) async fn delete_wholes(&self, outputs: &[Output]) -> Result<(), DeliveryError> {
-        self.known_buckets(outputs)?;
-        let delete = |output: Output| async move {
-            let client = &self.bucket.client;
-            match client.delete_object().bucket(&output.bucket).key(&output.key).send().await {
-                Ok(_) => Ok(()),
-                Err(error) if error.code() == Some("NoSuchKey") => Ok(()),
-                Err(error) => Err(classify("DeleteObject", &error)),
-            }
-        };
-        let mut failed = None;
-        let mut deleted = std::pin::pin!(stream::iter(outputs.to_vec()).map(delete).buffered(AT_ONCE_MAX));
-        while let Some(deleted) = deleted.next().await {
-            if let Err(error) = deleted {
-                failed = Some(graver(failed, error));
-            }
-        }
-        failed.map_or(Ok(()), Err)
     }
 }

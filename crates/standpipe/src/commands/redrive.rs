@@ -1,12 +1,13 @@
 //! `standpipe redrive`: loads that a Redshift destination gave up are made after all, each under its own commit id, so
 //! that the ledger counts it once however often this is asked.
 //!
-//! One that fails is said, and does not keep the others from going. `--dry-run` shows what would be loaded.
+//! What was decided about a commit is read from its receipt. One that fails is said, and does not keep the others from going. `--dry-run` shows what would be loaded.
 
 use anyhow::Result;
 use serde::Serialize;
-use standpipe_destinations::redshift::{ErrorManifest, GivenUp, Redriven, Redshift};
-use standpipe_flow::Millis;
+use standpipe_destinations::redshift::{Decided, ErrorManifest, GivenUp, Redriven, Redshift};
+use standpipe_flow::{CommitId, CommitLog, Millis, ReceiptState};
+use standpipe_lease::CommitTable;
 use standpipe_worker::Platform;
 
 use super::consent::{Consented, consent, outcome};
@@ -28,7 +29,7 @@ struct Line {
     records: Option<u64>,
     /// Why it was given up.
     why: Option<String>,
-    /// `loaded`, `already`, `taken_back`; none where nothing was tried or it failed.
+    /// `loaded`, `already`, `delivered` (under another id), `taken_back` (as the ledger alone says); none where nothing was tried or it failed.
     redriven: Option<&'static str>,
     /// Where the rows are named that COPY left out.
     left_out: Option<String>,
@@ -47,6 +48,7 @@ async fn redrive(args: args::Redrive) -> Result<Exit> {
     let pipeline = super::pipeline(&config, args.of.pipeline.as_deref())?;
     let platform = Platform::system(&config.aws).await;
     let redshift = standpipe_worker::redshift(&config, pipeline, args.destination.as_ref(), &platform)?;
+    let receipts = standpipe_worker::receipts(&config, pipeline, &platform);
     let (found, now) = redshift.given_up().await?;
     let human = args.of.report.output == Output::Human;
     if human {
@@ -58,7 +60,7 @@ async fn redrive(args: args::Redrive) -> Result<Exit> {
     for manifest in &found {
         let mut line = line(&redshift, manifest, now);
         if go && line.skipped.is_none() {
-            one(&redshift, manifest, (now, args.keep), &mut line).await;
+            one((&redshift, &receipts), manifest, (now, args.keep), &mut line).await;
         }
         if human && go {
             terminal::out(&format!("{}: {}\n", line.manifest, became(&line)))?;
@@ -117,18 +119,42 @@ fn line(redshift: &Redshift, given_up: &GivenUp, now: Millis) -> Line {
     }
 }
 
+/// What the commit table says of a commit. Where it cannot be asked the ledger alone is believed, which is the more careful.
+async fn decided(receipts: &CommitTable, cid: CommitId) -> Decided {
+    match receipts.receipt(cid).await {
+        Ok(Some(receipt)) => match receipt.state {
+            ReceiptState::Done if receipt.gave_up => Decided::GivenUp,
+            ReceiptState::Retracted => Decided::TakenBack,
+            ReceiptState::Committed | ReceiptState::Done => Decided::Unknown,
+        },
+        Ok(None) => Decided::Unknown,
+        Err(error) => {
+            terminal::err(&format!("the receipt of commit {cid} cannot be read: {error}\n"));
+            Decided::Unknown
+        }
+    }
+}
+
 /// Loads one; once its records are in the table, or come by another way, its manifest is deleted.
-async fn one(redshift: &Redshift, given_up: &GivenUp, (now, keep): (Millis, bool), line: &mut Line) {
+async fn one(
+    (redshift, receipts): (&Redshift, &CommitTable),
+    given_up: &GivenUp,
+    (now, keep): (Millis, bool),
+    line: &mut Line,
+) {
     let Ok(manifest) = &given_up.manifest else { return };
-    let redriven = match redshift.redrive(manifest, &given_up.url, now).await {
-        // Taken back: its records were delivered under another id, which nobody here has seen. Its manifest stays.
-        Ok(redriven) if keep || redriven == Redriven::TakenBack => Ok(redriven),
+    let decided = decided(receipts, manifest.cid).await;
+    let redriven = match redshift.redrive(manifest, (&given_up.url, now), decided).await {
+        // Taken back, as the ledger alone says: nobody here has seen its records come under another id.
+        Ok(Redriven::TakenBack) if decided != Decided::TakenBack => Ok(Redriven::TakenBack),
+        Ok(redriven) if keep => Ok(redriven),
         Ok(redriven) => redshift.forget(given_up).await.map(|()| redriven),
         Err(error) => Err(error),
     };
     match redriven {
         Ok(Redriven::Loaded { left_out }) => (line.redriven, line.left_out) = (Some("loaded"), left_out),
         Ok(Redriven::Already) => line.redriven = Some("already"),
+        Ok(Redriven::TakenBack) if decided == Decided::TakenBack => line.redriven = Some("delivered"),
         Ok(Redriven::TakenBack) => line.redriven = Some("taken_back"),
         Err(error) => line.failed = Some(error.to_string()),
     }
@@ -146,8 +172,11 @@ fn became(line: &Line) -> String {
             }
         }
         (Some("already"), ..) => "was loaded before: the ledger has it".to_owned(),
+        (Some("delivered"), ..) => "was taken back: its records were delivered under another id".to_owned(),
         (Some(_), ..) => {
-            "was taken back: its records come under another id; look before you delete the manifest".to_owned()
+            "was taken back, as the ledger says, and its receipt does not say so: look whether its records \
+                          are in the table before you delete the manifest"
+                .to_owned()
         }
         (None, None, None) => "nothing was tried".to_owned(),
     }

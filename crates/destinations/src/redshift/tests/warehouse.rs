@@ -149,7 +149,6 @@ impl World {
     fn api(&self, operation: &str, input: &Value) -> Result<Answered, ConnectorError> {
         match operation {
             "BatchExecuteStatement" => self.batch(input),
-            "ExecuteStatement" => Ok(self.execute(input["Sql"].as_str().unwrap_or_default())),
             "DescribeStatement" => Ok(self.describe(input["Id"].as_str().unwrap_or_default())),
             "GetStatementResult" => Ok(self.result(input["Id"].as_str().unwrap_or_default())),
             "CancelStatement" => Ok(self.cancel(input["Id"].as_str().unwrap_or_default())),
@@ -166,6 +165,10 @@ impl World {
             .map(|sql| sql.as_str().expect("a text").to_owned())
             .collect();
         let token = text("ClientToken");
+        // Whatever has no guard is a question, or what may be done again.
+        if !sqls.iter().any(|sql| sql.contains("1/(1-")) {
+            return Ok(self.execute(&sqls));
+        }
         let mut warehouse = self.warehouse();
         let loads = sqls.iter().any(|sql| sql.starts_with("COPY"));
         warehouse.batches.push(Arrived {
@@ -223,14 +226,18 @@ impl World {
         if !warehouse.ledger_made {
             return Err(missing());
         }
-        let [lock, guard, work @ ..] = sqls else { panic!("a batch of less than two: {sqls:?}") };
-        assert_eq!(lock, "LOCK TABLE \"public\".\"standpipe_ledger_orders\"");
-        if guard.starts_with("DELETE") {
-            return Ok(());
-        }
+        let [lock, rest @ ..] = sqls else { panic!("an empty batch") };
+        assert_eq!(lock, LOCK);
+        let (forget, rest) = match rest {
+            [first, rest @ ..] if first.starts_with("DELETE") => (literals(first).first().cloned(), rest),
+            rest => (None, rest),
+        };
+        let kept = |row: &&(String, String, String)| !(Some(&row.0) == forget.as_ref() && row.2 == "retracted");
+        let mut ledger: Vec<_> = warehouse.ledger.iter().filter(kept).cloned().collect();
+        let [guard, work @ ..] = rest else { panic!("no guard: {sqls:?}") };
         assert!(guard.starts_with("SELECT 1/(1-LEAST(COUNT(*),1)) FROM"), "{guard}");
         let cid = literals(guard).pop().expect("a cid");
-        if warehouse.ledger.iter().any(|(known, ..)| *known == cid) {
+        if ledger.iter().any(|(known, ..)| *known == cid) {
             return Err("ERROR: Divide by zero".to_owned());
         }
         let (mut rows, mut loaded) = (0, BTreeMap::new());
@@ -242,8 +249,9 @@ impl World {
         let insert = work.last().expect("an INSERT");
         for row in insert.split("VALUES ").nth(1).expect("values").split("), (") {
             let of = literals(row);
-            warehouse.ledger.push((of[0].clone(), of[1].clone(), of.last().expect("a manifest").clone()));
+            ledger.push((of[0].clone(), of[1].clone(), of.last().expect("a manifest").clone()));
         }
+        warehouse.ledger = ledger;
         warehouse.rows += rows;
         warehouse.loaded.extend(loaded);
         Ok(())
@@ -266,10 +274,15 @@ impl World {
         Ok(rows)
     }
 
-    fn execute(&self, sql: &str) -> Answered {
+    fn execute(&self, sqls: &[String]) -> Answered {
         let mut warehouse = self.warehouse();
+        let (locked, sql) = match sqls {
+            [sql] => (false, sql),
+            [lock, sql] if lock == LOCK => (true, sql),
+            other => panic!("not asked for: {other:?}"),
+        };
         let id = format!("statement-{}", warehouse.statements.len());
-        let mut one = Statement { id: id.clone(), status: "FINISHED", ..Statement::default() };
+        let mut one = Statement { id: id.clone(), status: "FINISHED", sqls: sqls.to_vec(), ..Statement::default() };
         if sql.starts_with("CREATE TABLE IF NOT EXISTS") {
             warehouse.ledger_made = true;
         } else if sql.contains("information_schema.tables") {
@@ -284,12 +297,15 @@ impl World {
             };
             one.rows = warehouse.refused.iter().map(row).collect();
         } else if sql.starts_with("SELECT manifest FROM") {
+            assert!(locked, "the ledger is asked under its lock");
             let cid = literals(sql).pop().expect("a cid");
             let found = warehouse.ledger.iter().find(|(known, ..)| *known == cid);
             one.rows = found.map(|(_, _, manifest)| vec![json!(manifest)]).into_iter().collect();
             if !warehouse.ledger_made {
                 (one.status, one.error) = ("FAILED", Some("ERROR: relation does not exist".to_owned()));
             }
+        } else if sql.starts_with("DELETE FROM") {
+            assert!(locked, "the ledger is pruned under its lock");
         } else {
             panic!("not asked for: {sql}");
         }
@@ -303,13 +319,15 @@ impl World {
             return Err((400, "ResourceNotFoundException".to_owned()));
         };
         let part = |n: usize| json!({ "Id": format!("{id}:{n}"), "Status": one.status, "RedshiftQueryId": 100 + n });
-        let parts: Vec<Value> = (0..one.sqls.len()).map(part).collect();
+        let parts: Vec<Value> = (1..=one.sqls.len()).map(part).collect();
         Ok(json!({ "Id": id, "Status": one.status, "Error": one.error, "SubStatements": parts }))
     }
 
     fn result(&self, id: &str) -> Answered {
         let warehouse = self.warehouse();
+        let (id, statement) = id.split_once(':').expect("a statement of a batch");
         let one = warehouse.statements.iter().find(|one| one.id == id).expect("a statement that was described");
+        assert_eq!(statement, one.sqls.len().to_string(), "the question stands last");
         let field = |value: &Value| match value {
             Value::Number(number) => json!({ "longValue": number }),
             other => json!({ "stringValue": other }),
@@ -332,6 +350,9 @@ impl World {
         Ok(json!({ "Status": true }))
     }
 }
+
+/// What stands first wherever the ledger is read or written.
+const LOCK: &str = "LOCK TABLE \"public\".\"standpipe_ledger_orders\"";
 
 /// The texts between single quotes.
 fn literals(sql: &str) -> Vec<String> {
