@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use bytes::Bytes;
 use standpipe_config::Config;
 use standpipe_config::config::{self, HeartbeatMode, ReadMode, StartPosition, Transform};
-use standpipe_config::template::Template;
 use standpipe_destinations::object_key;
 use standpipe_emulator::{Emulator, Options};
 use standpipe_flow::offload::{Job, Offload};
@@ -26,10 +26,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod documents;
+mod loads;
+mod sent;
 
 use crate::args::parse::NewFunction;
 use crate::exit::Usage;
 use documents::Documents;
+use loads::Loads;
 
 /// A stream's name that needs no escape anywhere.
 const STREAM: &str = "input";
@@ -134,7 +137,10 @@ fn localised(config: &Config, pipeline: &config::Pipeline, functions: &[NewFunct
     };
     for destination in &mut pipeline.destinations {
         if let config::Destination::Redshift(redshift) = destination {
-            *destination = config::Destination::S3(Box::new(staged_objects(redshift)));
+            (redshift.staging.kms_key, redshift.staging.bucket_owner) = (None, None);
+        }
+        if let config::Destination::Http(http) = destination {
+            *destination = config::Destination::S3(Box::new(sent::objects(http)));
         }
         let config::Destination::OpenSearch(opensearch) = destination else { continue };
         opensearch.endpoints = vec![Documents::endpoint(opensearch.id.as_str())];
@@ -147,38 +153,6 @@ fn localised(config: &Config, pipeline: &config::Pipeline, functions: &[NewFunct
     pipeline.source.read = ReadMode::Polling;
     let worker = config::Worker { id: Some("local".to_owned()), ..config.worker.clone() };
     Ok(Config { aws: config::Aws::default(), worker, http: None, pipelines: vec![pipeline], ..config.clone() })
-}
-
-/// What a load of Redshift is made of: its objects in the staging bucket, which nothing here could load.
-fn staged_objects(redshift: &config::Redshift) -> config::S3 {
-    let (format, extension) = match &redshift.format {
-        config::RedshiftFormat::JsonLines | config::RedshiftFormat::Csv => (config::Format::JsonLines, ""),
-        config::RedshiftFormat::Parquet(parquet) => (config::Format::Parquet(parquet.clone()), ".parquet"),
-    };
-    let (compression, extension) = match redshift.staging.compression {
-        config::StagingCompression::None => (config::Compression::None, extension),
-        config::StagingCompression::Gzip => (config::Compression::Gzip, ".gz"),
-        config::StagingCompression::Zstd => (config::Compression::Zstd, ".zst"),
-    };
-    config::S3 {
-        id: redshift.id.clone(),
-        bucket: redshift.staging.bucket.clone(),
-        prefix: Template::prefix(Some(&redshift.staging.prefix)).unwrap_or_default(),
-        error_prefix: redshift.error_prefix.clone(),
-        format,
-        compression,
-        record_delimiter: config::RecordDelimiter::Newline,
-        extension: extension.to_owned(),
-        buffer_bytes: redshift.buffer_bytes,
-        buffer_interval: redshift.buffer_interval,
-        kms_key: None,
-        lost_object: config::LostObject::Replay,
-        when: redshift.when.clone(),
-        partitions: None,
-        time_zone: None,
-        bucket_owner: None,
-        backup: redshift.backup.clone(),
-    }
 }
 
 async fn delivered(config: &Config, Input { records, at, functions }: Input) -> Result<Outcome> {
@@ -209,7 +183,7 @@ async fn delivered(config: &Config, Input { records, at, functions }: Input) -> 
     let metrics = SharedMetrics::new();
     let documents = Documents::default();
     let connection = emulator.connect("local");
-    let sdk = platform::embedded(Some(connection.http_client()), "http://local");
+    let sdk = platform::embedded(Some(SharedHttpClient::new(Loads::new(connection.http_client()))), "http://local");
     let platform = Platform {
         sdk: sdk.clone(),
         clock: clock.clone(),
