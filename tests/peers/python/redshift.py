@@ -385,12 +385,22 @@ def each_fault_happens():
     say("faults", json.dumps(struck))
 
 
-def restart_postgres():
-    """Ends PostgreSQL as a crash would, and starts it again."""
+def pg_ctl(*arguments):
     control = [os.environ["PEERS_POSTGRES_BIN"] + "/pg_ctl", "-D", os.environ["PEERS_POSTGRES_DATA"], "-m", "immediate", "-w",
-               "-l", os.path.join(os.environ["PEERS_POSTGRES_DATA"], "restarted.log"), "restart"]
+               "-l", os.path.join(os.environ["PEERS_POSTGRES_DATA"], "restarted.log"), *arguments]
     user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
     subprocess.run(user + control, check=True, capture_output=True)
+
+
+def restart_postgres():
+    """Ends PostgreSQL as a crash would, and starts it again."""
+    pg_ctl("restart")
+
+
+def in_mid_copy():
+    """Until a COPY is under way that waits between its rows, for `slow_copy` is on."""
+    while one("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'") == "0":
+        time.sleep(0.1)
 
 
 @test
@@ -400,8 +410,7 @@ def postgresql_restarted_in_the_middle_of_a_copy():
     batch = guarded("restart", copy("r", url, "JSON 'auto'"))
     peer.faults({"fault": "slow_copy", "times": 1, "seconds": 8})
     id = submit(*batch)
-    while not one("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'") == "1":
-        time.sleep(0.1)
+    in_mid_copy()
     restart_postgres()
     peer.control("DELETE", "/faults")
     failed(ended(id), "connection")

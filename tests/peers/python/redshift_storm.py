@@ -26,7 +26,7 @@ from settings import end, say
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "readers"))
 import receipts
 
-TABLE, SHARDS = "standpipe-flights", 4
+SHARDS = 4
 KINDS = {"carrier": "VARCHAR(2)", "tailnum": "VARCHAR(6)", "origin": "VARCHAR(3)", "dest": "VARCHAR(3)", "time_hour": "TIMESTAMP"}
 HEAD = """version: 1
 worker:
@@ -108,16 +108,17 @@ def first_columns():
 class Producer(threading.Thread):
     """Puts every record once, within so many seconds; an answer that does not come ends the run."""
 
-    def __init__(self, input, seconds):
+    def __init__(self, input, seconds, stream="flights"):
         super().__init__(daemon=True)
         self.input, self.rate, self.error, self.done = input, input.count / seconds, None, threading.Event()
+        self.stream = stream
 
     def run(self):
         try:
             kinesis, begin = client("kinesis"), time.monotonic()
             for lines in iter_chunks(self.input.lines(), 500):
                 entries = [{"Data": line, "PartitionKey": hashlib.md5(line).hexdigest()} for line in lines]
-                answer = kinesis.put_records(StreamName="flights", Records=entries)
+                answer = kinesis.put_records(StreamName=self.stream, Records=entries)
                 if answer["FailedRecordCount"]:
                     raise RuntimeError("records were refused")
                 time.sleep(max(0, begin + self.input.number / self.rate - time.monotonic()))
@@ -194,9 +195,10 @@ def until(fleet, what, condition, most=120):
         time.sleep(0.3)
 
 
-def loaded():
+def loaded(table="flights"):
+    """Rows in the table; -1 while PostgreSQL is away."""
     try:
-        return int(one("SELECT count(*) FROM flights"))
+        return int(one(f"SELECT count(*) FROM {table}"))
     except peer.Psql:
         return -1
 
@@ -227,15 +229,15 @@ def storm(fleet, producer, random_, short):
         time.sleep(0.3)
 
 
-def check_ledger(input):
+def check_ledger(input, name="flights"):
     wrong = []
-    ledger = "standpipe_ledger_flights"
+    ledger = f"standpipe_ledger_{name}"
     told = psql(f"SELECT cid, shard, records, manifest FROM {ledger}")
     pairs = [(row[0].strip(), row[1]) for row in told]
     if len(set(pairs)) != len(pairs):
         wrong.append(f"the ledger has {len(pairs)} rows for {len(set(pairs))} shards of commits")
     named, total = set(), 0
-    for receipt in receipts.rows(os.environ["AWS_ENDPOINT_URL_DYNAMODB"], f"{TABLE}-standpipe-commits"):
+    for receipt in receipts.rows(os.environ["AWS_ENDPOINT_URL_DYNAMODB"], f"standpipe-{name}-standpipe-commits"):
         if "state" not in receipt or receipt["state"] == "RETRACTED":
             continue
         if receipt["state"] != "DONE":
@@ -253,10 +255,10 @@ def check_ledger(input):
     return wrong
 
 
-def check_columns(input):
+def check_columns(input, table="flights"):
     sums = ", ".join(f"coalesce(sum(('x' || substr(md5(id || ':' || coalesce({name}::text, 'null')), 1, 8))::bit(32)::bigint), 0)"
                      for name in input.columns)
-    found = psql(f"SELECT count(*), count(DISTINCT id), {sums} FROM flights")[0]
+    found = psql(f"SELECT count(*), count(DISTINCT id), {sums} FROM {table}")[0]
     say("rows", f"{found[0]} rows, {found[1]} ids, {input.count} sent")
     wrong = [] if found[:2] == [str(input.count)] * 2 else [f"{found[0]} rows and {found[1]} ids of {input.count}"]
     for name, value in zip(input.columns, found[2:]):
