@@ -3,6 +3,7 @@
 //!
 //! Never: holds a place in a file, or a text that still has to be understood.
 
+mod http_endpoint;
 mod opensearch;
 mod redshift;
 
@@ -22,6 +23,7 @@ pub use crate::file::transforms::Decompress;
 pub use crate::file::{Deaggregate, HeartbeatMode, Logs, OnDestinationFailure, OutOfRange};
 use crate::template::Template;
 pub use crate::units::StartPosition;
+pub use http_endpoint::HttpEndpoint;
 pub use opensearch::{DocumentId, OpenSearch, OpenSearchAuth, Refused, RetryFor};
 pub use redshift::{Copy, Redshift, RedshiftAuth, RedshiftFormat, RedshiftTarget, Staging};
 
@@ -241,6 +243,8 @@ pub enum Destination {
     Redshift(Box<Redshift>),
     /// Documents in OpenSearch or Elasticsearch.
     OpenSearch(Box<OpenSearch>),
+    /// Requests to an HTTP endpoint.
+    Http(Box<HttpEndpoint>),
 }
 
 impl Destination {
@@ -251,6 +255,7 @@ impl Destination {
             Self::S3(s3) => &s3.id,
             Self::Redshift(redshift) => &redshift.id,
             Self::OpenSearch(opensearch) => &opensearch.id,
+            Self::Http(http) => &http.id,
         }
     }
 
@@ -261,6 +266,7 @@ impl Destination {
             Self::S3(_) => "s3",
             Self::Redshift(_) => "redshift",
             Self::OpenSearch(_) => "opensearch",
+            Self::Http(_) => "http",
         }
     }
 
@@ -271,6 +277,7 @@ impl Destination {
             Self::S3(s3) => s3.buffer_interval,
             Self::Redshift(redshift) => redshift.buffer_interval,
             Self::OpenSearch(opensearch) => opensearch.buffer_interval,
+            Self::Http(http) => http.buffer_interval,
         }
     }
 
@@ -281,6 +288,7 @@ impl Destination {
             Self::S3(s3) => s3.when.as_deref(),
             Self::Redshift(redshift) => redshift.when.as_deref(),
             Self::OpenSearch(opensearch) => opensearch.when.as_deref(),
+            Self::Http(http) => http.when.as_deref(),
         }
     }
 
@@ -289,7 +297,7 @@ impl Destination {
     pub fn partitions(&self) -> Option<&Partitions> {
         match self {
             Self::S3(s3) => s3.partitions.as_ref(),
-            Self::Redshift(_) | Self::OpenSearch(_) => None,
+            Self::Redshift(_) | Self::OpenSearch(_) | Self::Http(_) => None,
         }
     }
 
@@ -300,6 +308,7 @@ impl Destination {
             Self::S3(s3) => s3.backup.as_ref(),
             Self::Redshift(redshift) => redshift.backup.as_ref(),
             Self::OpenSearch(opensearch) => opensearch.backup.as_ref(),
+            Self::Http(http) => http.backup.as_ref(),
         }
     }
 
@@ -312,7 +321,7 @@ impl Destination {
                 RedshiftFormat::Parquet(parquet) => Some(&parquet.table),
                 RedshiftFormat::JsonLines | RedshiftFormat::Csv => None,
             },
-            Self::OpenSearch(_) => None,
+            Self::OpenSearch(_) | Self::Http(_) => None,
         }
     }
 
@@ -323,6 +332,7 @@ impl Destination {
             Self::S3(s3) => Some(&s3.bucket),
             Self::Redshift(redshift) => Some(&redshift.staging.bucket),
             Self::OpenSearch(opensearch) => opensearch.refused.as_ref().map(|refused| &refused.bucket),
+            Self::Http(http) => http.refused.as_ref().map(|refused| &refused.bucket),
         };
         own.map(String::as_str).into_iter().chain(self.backup().map(|backup| backup.bucket.as_str())).collect()
     }

@@ -17,11 +17,13 @@ use crate::text::{
     StartText, StreamText, TableText, WorkerIdText,
 };
 
+pub(crate) mod http_endpoint;
 pub(crate) mod opensearch;
 pub(crate) mod redshift;
 pub(crate) mod s3;
 pub(crate) mod transforms;
 
+use http_endpoint::HttpEndpointFile;
 use opensearch::OpenSearchFile;
 use redshift::RedshiftFile;
 use s3::S3File;
@@ -362,6 +364,8 @@ pub(crate) enum DestinationFile {
     /// Documents in OpenSearch or Elasticsearch, one for each record.
     #[serde(rename = "opensearch")]
     OpenSearch(Box<OpenSearchFile>),
+    /// Requests to an HTTP endpoint by Firehose's delivery protocol, at least once.
+    Http(Box<HttpEndpointFile>),
 }
 
 /// A mapping from names that the user chooses, in the order of the file, with the places of the names.

@@ -79,6 +79,10 @@ pub const ROW_GROUP_BYTES: Bounds<u64> =
 pub const STRIPE_BYTES: Bounds<u64> =
     Bounds { least: 8 * MIB, most: GIB, why: "a writer holds a stripe, and a reader takes one at once" };
 
+/// `http.buffer.size`: Firehose's, for what one request of its protocol may hold.
+pub const HTTP_BUFFER_BYTES: Bounds<u64> =
+    Bounds { least: MIB, most: 64 * MIB, why: "a request of the protocol has at most 64 MiB" };
+
 // Defaults that are numbers.
 
 /// `lease.failover`: the KCL's `failoverTimeMillis`.
@@ -91,6 +95,8 @@ pub const BUFFER_INTERVAL_DEFAULT: Duration = Duration::from_secs(300);
 pub const BUFFER_BYTES_DEFAULT: u64 = 5 * MIB;
 /// `buffer.size` of tables and of partitions: Firehose's, with conversion or dynamic partitioning.
 pub const BUFFER_BYTES_LARGE_DEFAULT: u64 = 128 * MIB;
+/// `http.buffer.interval` with a preset: what Firehose's guide has for its partners.
+pub const HTTP_PRESET_INTERVAL: Duration = Duration::from_secs(60);
 /// `redshift.retry.for`: Firehose's.
 pub const RETRY_DEFAULT: Duration = Duration::from_secs(3600);
 /// `lambda.retries`: Firehose's `NumberOfRetries`.
@@ -151,6 +157,16 @@ pub const DICTIONARY_THRESHOLD_DEFAULT: u8 = 80;
 pub const ENDPOINTS_MAX: usize = 64;
 /// `opensearch.index`: OpenSearch's 255 bytes, less `-2026-01-31-13`.
 pub const INDEX_BYTES_MAX: usize = 255 - "-2026-01-31-13".len();
+/// `http.common_attributes`, their names and values: the protocol's.
+pub const ATTRIBUTES_MAX: usize = 50;
+/// A name of a common attribute: the protocol's.
+pub const ATTRIBUTE_NAME_CHARS_MAX: usize = 256;
+/// A value of a common attribute: the protocol's.
+pub const ATTRIBUTE_VALUE_CHARS_MAX: usize = 1_024;
+/// `http.url`: Firehose's API.
+pub const URL_CHARS_MAX: usize = 1_000;
+/// `http.source_arn`: Firehose's API.
+pub const ARN_CHARS_MAX: usize = 512;
 /// `copy.columns`: the columns of a table of Redshift.
 pub const TABLE_COLUMNS_MAX: usize = 1_600;
 /// `copy.role`. Redshift chains ten roles.

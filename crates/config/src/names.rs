@@ -248,6 +248,88 @@ pub(crate) fn endpoint(text: &str) -> Result<String, NameError> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// A whole address, with path and query, that is asked as it stands.
+pub(crate) fn url(text: &str) -> Result<String, NameError> {
+    const EXAMPLE: &str = "for example `https://ingest.example.com/firehose?x=1`";
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return refuse("it does not begin with `https://` or `http://`", EXAMPLE);
+    };
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    if host.contains('@') {
+        return refuse("a user or password in an address", "a key goes into `access_key`, or into `headers`");
+    }
+    if text.contains('#') {
+        return refuse("a fragment (`#`) is never sent", EXAMPLE);
+    }
+    let of_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let of_path = |c: char| c.is_ascii_graphic() && !"\"<>\\^`{|}".contains(c);
+    if host.is_empty() || !host.chars().all(of_host) || !rest.chars().all(of_path) {
+        return refuse("no host, or a character that stands percent-encoded in an address", EXAMPLE);
+    }
+    at_most(text, limits::URL_CHARS_MAX)?;
+    Ok(text.to_owned())
+}
+
+/// A part of a preset's address: of a host's name, or of a path.
+pub(crate) fn site(text: &str) -> Result<String, NameError> {
+    simple(text, 1, limits::URL_CHARS_MAX / 4)?;
+    Ok(text.to_owned())
+}
+
+/// A header's name (RFC 9110: a token) that is not one of the protocol's or the connection's.
+pub(crate) fn header(text: &str) -> Result<String, NameError> {
+    const OWN: &[&str] = &[
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let name = text.to_ascii_lowercase();
+    if name.is_empty() || !name.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c)) {
+        return refuse("letters, digits and `-`", "for example `x-tenant`");
+    }
+    if OWN.contains(&name.as_str()) || name.starts_with("x-amz-firehose-") {
+        return refuse(
+            "the protocol says what this header is",
+            "for the key `access_key`, for more `common_attributes`",
+        );
+    }
+    at_most(text, limits::ATTRIBUTE_NAME_CHARS_MAX)?;
+    Ok(name)
+}
+
+/// A name of a common attribute.
+pub(crate) fn attribute_name(text: &str) -> Result<String, NameError> {
+    if text.is_empty() {
+        return refuse("it is empty", "");
+    }
+    at_most(text, limits::ATTRIBUTE_NAME_CHARS_MAX)?;
+    Ok(text.to_owned())
+}
+
+/// A value of a common attribute.
+pub(crate) fn attribute_value(text: &str) -> Result<String, NameError> {
+    at_most(text, limits::ATTRIBUTE_VALUE_CHARS_MAX)?;
+    Ok(text.to_owned())
+}
+
+/// The ARN that requests name as their source.
+pub(crate) fn source_arn(text: &str) -> Result<String, NameError> {
+    const EXAMPLE: &str = "for example `arn:aws:firehose:eu-west-1:111122223333:deliverystream/orders`";
+    if text.split(':').count() < 6 || !text.starts_with("arn:") || !text.bytes().all(|c| c.is_ascii_graphic()) {
+        return refuse("an ARN has six parts", EXAMPLE);
+    }
+    at_most(text, limits::ARN_CHARS_MAX)?;
+    Ok(text.to_owned())
+}
+
 /// An address and a port to listen on.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, NameError> {
     if let Ok(address) = text.parse() {

@@ -11,11 +11,16 @@ const TABLE: &[(&str, &[&str])] = &[
     ("telemetry", &["cloudwatch_emf"]),
     ("pipelines.*.source", &["kafka"]),
     ("pipelines.*.source.kinesis", &["role_arn", "external_id"]),
-    ("pipelines.*.destinations[]", &["splunk", "http", "snowflake", "iceberg"]),
+    ("pipelines.*.destinations[]", &["splunk", "snowflake", "iceberg"]),
     ("pipelines.*.destinations[].s3", &["role_arn", "external_id"]),
     ("pipelines.*.destinations[].redshift", &["role_arn", "external_id"]),
     ("pipelines.*.destinations[].opensearch", &["role_arn", "external_id"]),
+    ("pipelines.*.destinations[].http", &["role_arn", "external_id"]),
 ];
+
+const OPENSEARCH: &str = "it is `opensearch`, which speaks to Elasticsearch 7 and later too";
+const WAREHOUSE: &str =
+    "it is `workgroup: NAME` or `cluster: NAME`, and `database: NAME`: there is no connection by JDBC";
 
 /// Words that people bring along, and what they are here. Each is a key or word nowhere in a config.
 const WORDS: &[(&str, &str)] = &[
@@ -36,6 +41,21 @@ const WORDS: &[(&str, &str)] = &[
     ("starting_position", "it is `source.kinesis.start`: trim_horizon, latest, a time, or a span such as -6h"),
     ("buffering_hints", "it is `buffer: { size: 5MiB, interval: 300s }`"),
     ("processors", "they are `transforms` of a pipeline"),
+    ("elasticsearch", OPENSEARCH),
+    ("amazonopensearchservice", OPENSEARCH),
+    ("amazon_opensearch", OPENSEARCH),
+    ("hosts", "it is `endpoint: https://HOST`, or `endpoints: [...]` for several servers of one cluster"),
+    ("nodes", "it is `endpoint: https://HOST`, or `endpoints: [...]` for several servers of one cluster"),
+    ("domain_arn", "it is `endpoint: https://HOST`, the address that the domain has"),
+    ("index_rotation", "it is `rotation`: none, hourly, daily, weekly, monthly"),
+    ("index_rotation_period", "it is `rotation`: none, hourly, daily, weekly, monthly"),
+    ("type_name", "documents have no types any more: leave it out"),
+    ("cluster_jdbcurl", WAREHOUSE),
+    ("cluster_jdbc_url", WAREHOUSE),
+    ("jdbc_url", WAREHOUSE),
+    ("copy_command", "it is `copy: { table: NAME, columns: [...], options: \"...\" }`"),
+    ("s3_backup_mode", "it is `backup: { mode: all, bucket: NAME }`"),
+    ("retry_options", "it is `retry: { for: 1h }`"),
     (
         "credentials",
         "credentials come from the SDK's own chain: the environment, a profile, or the role of the process",
@@ -54,8 +74,27 @@ pub(crate) fn advice(pattern: &str, word: &str) -> Option<String> {
     if pattern.ends_with(".deaggregate") && matches!(word, "true" | "yes" | "on") {
         return Some("did you mean `kpl`?".to_owned());
     }
+    if pattern.ends_with(".opensearch.auth") {
+        match word {
+            "user" | "username" | "password" => {
+                return Some("it is `auth: { basic: { user: NAME, password: { env: NAME } } }`".to_owned());
+            }
+            "iam" | "aws" | "role" | "aws4" => return Some("did you mean `sigv4`?".to_owned()),
+            _ => {}
+        }
+    }
     let elsewhere = TABLE.iter().find(|(place, names)| *place != pattern && names.contains(&word));
     elsewhere.map(|(place, _)| format!("`{word}` belongs to `{place}`, and is not built yet"))
+}
+
+/// What a key that is missing may be, where one example would not say it.
+pub(crate) fn missing(pattern: &str, name: &str) -> Option<&'static str> {
+    match name {
+        "auth" if pattern.ends_with(".opensearch") => Some(
+            "`auth: sigv4` at AWS, `auth: { basic: { user: NAME, password: { env: NAME } } }`, or `auth: none` where nobody is asked",
+        ),
+        _ => None,
+    }
 }
 
 /// What is designed and not built at a place.

@@ -58,6 +58,11 @@ impl Resolver<'_> {
                     let opensearch = self.opensearch(&format!("{path}[{i}].opensearch"), *opensearch, file.at);
                     (id_at, Destination::OpenSearch(Box::new(opensearch)))
                 }
+                DestinationFile::Http(http) => {
+                    let id_at = http.id.as_ref().map(|id| id.at);
+                    let http = self.http_endpoint(&format!("{path}[{i}].http"), *http, file.at);
+                    (id_at, Destination::Http(Box::new(http)))
+                }
             };
             let path = format!("{path}[{i}].{}", destination.kind());
             let at = id_at.unwrap_or(file.at);

@@ -193,6 +193,22 @@ text!(
     RetryText, "retry duration", "string", r"^(until_retention|forever|([0-9]+(d|h|m|s|ms))+)$", ["until_retention", "2h", "forever"]
 );
 text!(
+    /// An address with its path and query.
+    UrlText, "address", "string", r"^https?://.+$", ["https://ingest.example.com/firehose?x=1"]
+);
+text!(
+    /// A part of a preset's address.
+    SiteText, "site", "string", r"^[a-zA-Z0-9._-]+$", ["eu"]
+);
+text!(
+    /// The value of a common attribute.
+    AttributeText, "value", "string", r".*", ["prod"]
+);
+text!(
+    /// The ARN of a delivery stream.
+    ArnText, "ARN", "string", r"^arn:.+$", ["arn:aws:firehose:eu-west-1:111122223333:deliverystream/orders"]
+);
+text!(
     /// An AWS account.
     AccountText, "account number", ["string", "integer"], r"^[0-9]{12}$", ["111122223333"]
 );

@@ -246,7 +246,8 @@ impl Endpoint {
         let mut rejected = Vec::new();
         for part in progress.rejected() {
             for of in index.records(batch, &part.range) {
-                let mut record = RejectedRecord::of(of, HTTP_ENDPOINT_FAILED, part.said.code, part.said.message.clone());
+                let mut record =
+                    RejectedRecord::of(of, HTTP_ENDPOINT_FAILED, part.said.code, part.said.message.clone());
                 record.attempts = part.attempts;
                 rejected.push(record);
             }
@@ -281,8 +282,7 @@ impl Destination for Endpoint {
             key.value("the access key", KEY_BYTES_MAX)?;
         }
         let url = &self.settings.url;
-        let request =
-            Request { method: Method::HEAD, path: url.path.clone(), headers: Vec::new(), body: Bytes::new() };
+        let request = Request { method: Method::HEAD, path: url.path.clone(), headers: Vec::new(), body: Bytes::new() };
         match self.http.send(&url.origin, &request, Bounds::within(PROBE_MAX)).await {
             Ok(_) | Err(HttpError::TooLarge { .. }) => {}
             Err(error @ (HttpError::Refused { .. } | HttpError::Malformed(_))) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use standpipe_config::config::{self, Config};
 use standpipe_convert::Format;
+use standpipe_destinations::endpoint::Endpoint;
 use standpipe_destinations::opensearch::OpenSearch;
 use standpipe_destinations::{BackupSettings, LostObject, Publish, S3, S3Settings};
 use standpipe_flow::hash::hash64;
@@ -13,6 +14,7 @@ use standpipe_flow::{BatchLimits, Destination, DestinationId, Transform};
 use standpipe_lease::{CommitTable, Dynamo, LeaseTable};
 use standpipe_source::{OutOfRange, PollingSettings, Stream, StreamRef, Unpack};
 
+use crate::endpoint;
 use crate::errors::WorkerError;
 use crate::formats;
 use crate::glue::Tables;
@@ -34,6 +36,8 @@ pub(crate) struct Assembled {
     pub s3: Option<Arc<S3>>,
     /// For OpenSearch: the same destination, which is told the stream once that is known.
     pub opensearch: Option<Arc<OpenSearch>>,
+    /// For HTTP endpoints: as above.
+    pub endpoint: Option<Arc<Endpoint>>,
     /// Where columns are inferred: what knows them, around the destination.
     pub inferred: Option<Arc<Inferred>>,
     /// Kind and place: what must not change under the id (`--adopt-destinations`).
@@ -135,6 +139,7 @@ fn assemble(
                 },
                 s3: Some(built),
                 opensearch: None,
+                endpoint: None,
                 inferred,
                 identity: format!("s3 {} {place}", s3.bucket).trim_end().to_owned(),
                 config: shape(s3),
@@ -144,6 +149,7 @@ fn assemble(
         config::Destination::OpenSearch(file) => {
             opensearch::assemble((config, pipeline), (destination, file), platform)
         }
+        config::Destination::Http(file) => endpoint::assemble((config, pipeline), (destination, file), platform),
         config::Destination::Redshift(file) => {
             redshift::assemble((config, pipeline), (destination, file), platform, tables)
         }

@@ -87,6 +87,9 @@ pub(crate) async fn start(
         let known_by = crate::opensearch::known_by(pipeline, &one.id, &stream);
         opensearch.reads_from(From { stream: known_by.into(), retention: stream.retention });
     }
+    for (one, endpoint) in parts.destinations.iter().filter_map(|one| Some((one, one.endpoint.as_ref()?))) {
+        endpoint.reads_from(crate::endpoint::source(pipeline, &one.id, &stream));
+    }
     let begin = platform.clock.wall();
     parts.stream.pin(stream.created);
     let identity = Identity::new(parts.stream.catalog(), &stream);
@@ -170,7 +173,14 @@ async fn probe(assembled: &Assembled) {
         Err(error @ DeliveryError::Retry { .. }) => {
             warn!(destination = %id, %error, "the destination does not answer; records wait in the stream");
         }
-        Err(error) => warn!(destination = %id, %error, "the destination refuses us; records wait in the stream"),
+        // Only time in which it answers and refuses counts, as it does now.
+        Err(error) => match assembled.destination.refused_max() {
+            None => warn!(destination = %id, %error, "the destination refuses us; records wait in the stream"),
+            Some(longest) => warn!(
+                destination = %id, %error, given_up_after_seconds = longest.as_secs(),
+                "the destination refuses us; a batch that it goes on refusing is given up, others wait in the stream"
+            ),
+        },
     }
 }
 
