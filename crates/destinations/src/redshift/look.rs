@@ -257,7 +257,8 @@ async fn not_there(redshift: &Redshift, what: &str, user: &str) -> Look {
     let may = may.ok().and_then(|rows| rows.into_iter().flatten().next().flatten());
     match may.as_deref() {
         Some("false" | "f" | "0") => {
-            let look = Look::denied(what, format!("it is not there, or not for {user} to see, who may not make it either"));
+            let look =
+                Look::denied(what, format!("it is not there, or not for {user} to see, who may not make it either"));
             with_statements(redshift, look, user)
         }
         _ => Look::note(what, "it is not there: the first load makes it").hint("or now: `check --online --create`"),
