@@ -289,8 +289,12 @@ def given_up():
 
     def manifests():
         listed = peer.S3.list_objects_v2(Bucket=peer.BUCKET, Prefix="away/errors/manifests/").get("Contents", [])
-        bodies = [json.load(peer.S3.get_object(Bucket=peer.BUCKET, Key=item["Key"])["Body"]) for item in listed]
-        return sum(body["standpipe"]["records"] for body in bodies)
+        return [json.load(peer.S3.get_object(Bucket=peer.BUCKET, Key=item["Key"])["Body"])["standpipe"] for item in listed]
+
+    def fence(of):
+        """As a worker would that had lost its leases: it finds something of the commit lost, after another gave it up."""
+        psql(f"INSERT INTO standpipe_ledger_away VALUES ('{of['cid']}', '{of['ranges'][0]['shard']}', '', '', '', '', 0, now(), "
+             "'retracted')")
 
     def count(table="away"):
         return int(one(f"SELECT count(*) FROM {table}"))
@@ -306,16 +310,19 @@ def given_up():
         until(fleet, "the first rows", lambda: count() == 1000)
         psql("ALTER TABLE away RENAME TO gone")
         put(1000)
-        until(fleet, "manifests of what was given up", lambda: manifests() == 1000)
+        until(fleet, "manifests of what was given up", lambda: sum(of["records"] for of in manifests()) == 1000)
         psql("ALTER TABLE gone RENAME TO away")
         put(2000)
         until(fleet, "the rows behind it", lambda: count() == 2000)
+        fence(manifests()[0])
         wrong = redrive()
         if (rows := psql("SELECT count(*), count(DISTINCT id) FROM away")) != [["3000", "3000"]]:
             wrong.append(f"after redrive the table has {rows}")
         wrong += redrive()
         if count() != 3000:
             wrong.append(f"a second redrive makes it {count()} rows")
+        if manifests():
+            wrong.append(f"{len(manifests())} manifests are left")
         wrong += fleet.stop()
     finally:
         for process in fleet.workers.values():
