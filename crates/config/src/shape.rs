@@ -202,7 +202,7 @@ impl<'s> Shape<'s, '_> {
                 None if not_built::contains(&place.pattern, &key.text) => {
                     self.not_built(key.at, &key.text, place);
                 }
-                None => meant.extend(self.unknown(allowed, key, place)),
+                None => meant.extend(self.unknown(allowed, (key, value), place)),
             }
         }
         if allowed.tagged {
@@ -240,13 +240,18 @@ impl<'s> Shape<'s, '_> {
     }
 
     /// A key that nobody knows; the answer is the one that it was most likely meant for.
-    fn unknown(&mut self, allowed: &Allowed<'s>, key: &Key, place: &Place) -> Option<&'s str> {
+    fn unknown(&mut self, allowed: &Allowed<'s>, (key, value): (&Key, &Node), place: &Place) -> Option<&'s str> {
         let unbuilt = not_built::at(&place.pattern);
         let known: Vec<&str> = allowed.properties.keys().copied().collect();
         let near = nearest(&key.text, known.iter().copied().chain(unbuilt.iter().copied()));
         let hint = match near {
             _ if key.text == "type" && allowed.tagged => {
-                format!("the kind is the key itself, as in `{}: {{ ... }}`", known.first().unwrap_or(&"s3"))
+                let written = match &value.value {
+                    Value::Scalar(scalar) if !scalar.from_env => Some(scalar.text.as_str()),
+                    _ => None,
+                };
+                let kind = written.filter(|kind| known.contains(kind)).or(known.first().copied());
+                format!("the kind is the key itself, as in `{}: {{ ... }}`", kind.unwrap_or("s3"))
             }
             Some(name) if unbuilt.contains(&name) => format!("did you mean `{name}`? It is not built yet"),
             Some(name) => format!("did you mean `{name}`?"),

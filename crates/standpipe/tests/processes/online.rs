@@ -1,8 +1,9 @@
 //! `standpipe check --online`: what the services say, and that nothing was written to find it out.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,10 @@ use super::{Emulator, config, lines, put};
 
 /// The report, and the exit code.
 fn check(emulator: &Emulator, dir: &Path, args: &[&str]) -> (Value, Option<i32>) {
-    let mut command = emulator.standpipe(dir);
+    checked(emulator.standpipe(dir), args)
+}
+
+fn checked(mut command: Command, args: &[&str]) -> (Value, Option<i32>) {
     let output = command.args(["check", "-c", "standpipe.yaml", "--online", "--output", "json"]).args(args).output();
     let output = output.expect("it ends");
     let report = serde_json::from_slice(&output.stdout);
@@ -98,10 +102,14 @@ fn opensearch(answers: &'static [(&'static str, u16, &'static str)]) -> String {
             let mut request = BufReader::new(&stream);
             let mut first = String::new();
             let mut line = String::new();
+            let mut body = Vec::new();
             let _ = request.read_line(&mut first);
             while request.read_line(&mut line).is_ok_and(|read| read > 2) {
+                let length = line.to_ascii_lowercase().strip_prefix("content-length:").map(|n| n.trim().parse());
+                body.resize(length.and_then(Result::ok).unwrap_or(body.len()), 0);
                 line.clear();
             }
+            let _ = request.read_exact(&mut body);
             let path = first.split(' ').nth(1).unwrap_or_default();
             let known = answers.iter().find(|(start, ..)| *start == path || *start != "/" && path.starts_with(start));
             let (_, status, body) = known.unwrap_or(&("", 404, "{}"));
@@ -156,4 +164,27 @@ fn what_stands_in_the_way_of_documents_is_said() {
     write(dir, &search(&endpoint, ""));
     let (report, code) = check(&emulator, dir, &[]);
     assert_eq!((code, &found(&report, &endpoint)["found"]), (Some(3), &json!("wrong")), "{report}");
+}
+
+#[test]
+fn a_collection_that_takes_no_ids_is_said_to_want_none() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let dir = place.path();
+    let emulator = Emulator::start(dir);
+    let api = opensearch(&[("/", 200, r#"{"collectionDetails":[{"id":"abc","type":"TIMESERIES"}]}"#)]);
+    let serverless = "{ sigv4: { service: aoss, region: eu-west-1 } }";
+    for (more, kind) in [("", "wrong"), (", document_id: none", "ok")] {
+        let text =
+            search("http://abc.eu-west-1.aoss.localhost:1", more).replace("auth: none", &format!("auth: {serverless}"));
+        write(dir, &text);
+        let mut command = emulator.standpipe(dir);
+        command.env("AWS_ENDPOINT_URL_OPENSEARCHSERVERLESS", &api);
+        let (report, _) = checked(command, &[]);
+        let collection = found(&report, "collection");
+        assert_eq!(collection["found"], kind, "{report}");
+        assert!(
+            kind == "ok" || collection["hint"].as_str().is_some_and(|hint| hint.contains("`document_id: none`")),
+            "{report}"
+        );
+    }
 }
