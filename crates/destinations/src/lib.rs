@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod endpoint;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
 mod java_time;
 pub mod object_key;

@@ -227,20 +227,10 @@ fn is_cut(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use proptest::prelude::*;
 
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Counting(AtomicU64);
-
-    impl Random for Counting {
-        fn next(&self) -> u64 {
-            self.0.fetch_add(1, Ordering::Relaxed)
-        }
-    }
+    use crate::fixtures::Counting;
 
     /// 2026-09-21T14:13:20Z.
     const CUT: Millis = Millis(1_790_000_000_000);

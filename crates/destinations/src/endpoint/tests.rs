@@ -11,45 +11,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use standpipe_flow::conformance::{self, Witness};
-use standpipe_flow::{Job, Record, SequenceNumber};
+use standpipe_flow::{Record, SequenceNumber};
 
 use super::*;
+use crate::fixtures::{Counting, Inline, Paused};
 use crate::http::Trust;
 use crate::http::dial::Dial;
 use receiver::{Fault, Receiver};
-
-/// Runs a job where it stands, as a simulation does.
-#[derive(Debug)]
-struct Inline;
-
-impl Offload for Inline {
-    fn run(&self, job: Job) {
-        job();
-    }
-}
-
-#[derive(Debug, Default)]
-struct Counting(AtomicU64);
-
-impl Random for Counting {
-    fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// The runtime's clock.
-#[derive(Debug)]
-struct Paused(tokio::time::Instant);
-
-impl Clock for Paused {
-    fn wall(&self) -> Millis {
-        Millis(1_790_000_000_000)
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 fn settings() -> EndpointSettings {
     EndpointSettings {
@@ -72,7 +40,7 @@ fn settings() -> EndpointSettings {
 
 /// A worker's destination, over these connections.
 fn made_over(settings: EndpointSettings, dial: Arc<dyn Dial>, trust: Trust) -> Endpoint {
-    let clock: Arc<dyn Clock> = Arc::new(Paused(tokio::time::Instant::now()));
+    let clock: Arc<dyn Clock> = Arc::new(Paused::now());
     let seams = Seams {
         http: Http::new(dial, trust, Duration::from_secs(5), clock.clone()),
         objects: None,

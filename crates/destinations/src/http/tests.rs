@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use standpipe_flow::Millis;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -13,19 +12,7 @@ use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion, crypto::aws_l
 
 use super::dial::DialError;
 use super::*;
-
-#[derive(Debug)]
-struct Paused(tokio::time::Instant);
-
-impl Clock for Paused {
-    fn wall(&self) -> Millis {
-        Millis(0)
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
+use crate::fixtures::Paused;
 
 /// What a server does with a connection, request by request; the text is what it has read.
 type Serve = dyn Fn(&mut Vec<u8>, usize) -> Reply + Send + Sync;
@@ -101,7 +88,7 @@ impl Dial for Host {
 }
 
 fn client(host: &Host, trust: Trust) -> Http {
-    Http::new(Arc::new(host.clone()), trust, Duration::from_secs(5), Arc::new(Paused(tokio::time::Instant::now())))
+    Http::new(Arc::new(host.clone()), trust, Duration::from_secs(5), Arc::new(Paused::now()))
 }
 
 fn nobody() -> Trust {

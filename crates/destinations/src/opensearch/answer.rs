@@ -86,10 +86,17 @@ pub(super) fn verdict(answer: &Answer, operation: Operation, documents: usize) -
         413 => Verdict::TooLarge,
         429 => Verdict::Busy { after: answer.retry_after },
         408 | 425 | 500..=599 => Verdict::Trouble(retry(answer, &refusal(answer))),
-        // Who we are is about us alone.
+        // What the service itself says of rights and indices is about us, whatever is in the request.
+        402..=499 if told_by_the_service(answer) => Verdict::Trouble(DeliveryError::Halt { cause: refusal(answer) }),
         400 | 402..=499 => Verdict::Refused { code: code(answer.status), cause: refusal(answer) },
         _ => Verdict::Trouble(DeliveryError::Halt { cause: refusal(answer) }),
     }
+}
+
+/// Whether an answer has the form of an error of OpenSearch or Elasticsearch: a firewall's or a proxy's has not.
+fn told_by_the_service(answer: &Answer) -> bool {
+    let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+    said.is_some_and(|said| said["error"]["type"].is_string())
 }
 
 /// A request that does nothing: an index of this name cannot be. Whoever refuses it refuses everything that we send; who
@@ -349,7 +356,7 @@ mod tests {
         let denied = r#"{"error":{"root_cause":[],"type":"security_exception","reason":"no permissions for [indices:data/write/bulk] and User [name=x]"},"status":403}"#;
         assert_eq!(
             trouble(whole(403, denied)),
-            "answered 403: security_exception: no permissions for [indices:data/write/bulk] and User [name=x]"
+            "halted: answered 403: security_exception: no permissions for [indices:data/write/bulk] and User [name=x]"
         );
         let proxy = "{\"Message\":\"User: anonymous is not authorized to perform: es:ESHttpPost\\n\"}";
         let expected = "answered 403: User: anonymous is not authorized to perform: es:ESHttpPost";

@@ -19,7 +19,7 @@ use standpipe_flow::{Batch, DeliveryError};
 
 use super::answer::{self, FILTER, Item, Said, Verdict};
 use super::nodes::Unanswered;
-use super::plan::{Built, Plan};
+use super::plan::{self, Built, Plan};
 use super::progress::{Progress, locked};
 use super::size::BYTES_MIN;
 use super::{DOCUMENT_EXISTS, DocumentId, OpenSearch};
@@ -337,8 +337,10 @@ async fn refused(
     (code, cause, index): (&'static str, String, String),
 ) -> Done {
     let path = format!("/_bulk?{FILTER}");
-    let nothing = (Bytes::from_static(answer::NOTHING), false);
-    let asked = to.nodes.send(&path, nothing, ANSWER_BYTES, to.offload.as_ref()).await;
+    // In the same form, or it would say nothing of that.
+    let gzip = to.settings.gzip;
+    let nothing = if gzip { plan::gzip(answer::NOTHING).into() } else { Bytes::from_static(answer::NOTHING) };
+    let asked = to.nodes.send(&path, (nothing, gzip), ANSWER_BYTES, to.offload.as_ref()).await;
     if !asked.is_ok_and(|answer| answer::takes_others(&answer)) {
         return Done::Trouble(in_index(DeliveryError::Halt { cause }, &index));
     }

@@ -12,44 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use standpipe_flow::conformance::{self, Witness};
-use standpipe_flow::{BatchShard, Job, Record, SequenceNumber};
+use standpipe_flow::{BatchShard, Record, SequenceNumber};
 
 use super::*;
+use crate::fixtures::{Counting, Inline, Paused};
 use crate::http::{Http, Origin, Trust};
 use cluster::Cluster;
-
-/// Runs a job where it stands, as a simulation does.
-#[derive(Debug)]
-struct Inline;
-
-impl Offload for Inline {
-    fn run(&self, job: Job) {
-        job();
-    }
-}
-
-#[derive(Debug, Default)]
-struct Counting(AtomicU64);
-
-impl Random for Counting {
-    fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// The runtime's paused clock.
-#[derive(Debug)]
-struct Paused(tokio::time::Instant);
-
-impl Clock for Paused {
-    fn wall(&self) -> Millis {
-        Millis(1_790_000_000_000)
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 fn settings() -> OpenSearchSettings {
     OpenSearchSettings {
@@ -90,7 +58,7 @@ impl Made {
     }
 
     fn at(self, cluster: &Cluster) -> OpenSearch {
-        let clock: Arc<dyn Clock> = Arc::new(Paused(tokio::time::Instant::now()));
+        let clock: Arc<dyn Clock> = Arc::new(Paused::now());
         let trust = Trust::new(None).expect("no file");
         let origins = self.nodes.iter().map(|node| Origin::parse(node).expect("an address")).collect();
         let seams = Seams {

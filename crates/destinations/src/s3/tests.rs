@@ -17,26 +17,7 @@ use standpipe_convert::Delimiter;
 use standpipe_flow::{BatchShard, Chunk, Held, Job, Part, Record, SequenceNumber, conformance};
 
 use super::*;
-
-/// Runs a job where it stands, as a simulation does.
-#[derive(Debug)]
-struct Inline;
-
-impl Offload for Inline {
-    fn run(&self, job: Job) {
-        job();
-    }
-}
-
-/// Counts up: every name is another.
-#[derive(Debug, Default)]
-struct Counting(AtomicU64);
-
-impl Random for Counting {
-    fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-}
+use crate::fixtures::{Counting, Inline};
 
 fn settings() -> S3Settings {
     S3Settings {

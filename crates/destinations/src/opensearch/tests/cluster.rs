@@ -49,7 +49,7 @@ pub(super) struct Seen {
 
 impl Seen {
     fn is_nothing(&self) -> bool {
-        self.body == answer::NOTHING
+        self.text.as_bytes() == answer::NOTHING
     }
 }
 

@@ -90,6 +90,22 @@ async fn a_record_that_somebody_in_between_refuses_holds_no_other_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_service_says_of_rights_is_about_us_and_asks_for_nothing_more() {
+    let cluster = Cluster::default();
+    let made = Made::of(OpenSearchSettings { gzip: true, ..settings() }).at(&cluster);
+    let denied = r#"{"error":{"type":"security_exception","reason":"no permissions"},"status":403}"#;
+    cluster.fail([Fault::Answer(403, denied)]);
+    let cause = halted(made.stage(cid(1), &numbered(8)).await);
+    assert_eq!(cause, "answered 403: security_exception: no permissions, for the index logs-2026-09-21");
+    assert_eq!((cluster.seen().len(), cluster.asked()), (1, 0));
+    // Somebody who does not take compressed requests takes no compressed one that does nothing.
+    cluster.fail([Fault::Answer(415, "")]);
+    assert_eq!(halted(made.stage(cid(1), &numbered(8)).await), "answered 415, for the index logs-2026-09-21");
+    assert_eq!((cluster.seen().len(), cluster.asked()), (2, 1));
+    made.stage(cid(1), &numbered(8)).await.expect("delivered");
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_everything_is_refused_nothing_is_looked_for() {
     let cluster = Cluster::default();
     let made = Made::default().at(&cluster);

@@ -137,7 +137,7 @@ async fn requests_are_compressed_and_signed_as_they_are_sent() {
     let cluster = Cluster::default();
     let keys = Credentials::new("AKID", "secret-key", None, None, "test");
     let sdk = aws_types::SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(keys)).build();
-    let clock = Arc::new(Paused(tokio::time::Instant::now()));
+    let clock = Arc::new(Paused::now());
     let auth = Auth::SigV4(Signer::new(&sdk, "es", "eu-west-1", clock));
     let settings = OpenSearchSettings { gzip: true, ..settings() };
     Made { auth, ..Made::of(settings) }.at(&cluster).stage(cid(1), &numbered(100)).await.expect("delivered");
