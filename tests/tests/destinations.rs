@@ -99,6 +99,18 @@ impl World {
         self.emulator.put_records(STREAM, &records).expect("the stream takes it");
     }
 
+    /// 40 records each second until this holds. Whether it did, within so many seconds.
+    async fn produce_until(&mut self, seconds: u64, holds: impl Fn(&Self) -> bool) -> bool {
+        for _ in 0..seconds {
+            self.produce(40);
+            sleep(SECOND).await;
+            if holds(self) {
+                return true;
+            }
+        }
+        false
+    }
+
     async fn rows(&self) -> BTreeMap<standpipe_flow::LeaseKey, LeaseRow> {
         let sdk = platform::embedded(Some(self.emulator.connect("observer").http_client()), "http://127.0.0.1:4600");
         LeaseTable::new(Dynamo::new(&sdk, 5 * SECOND), TABLE).scan().await.expect("the table").leases
@@ -230,6 +242,48 @@ async fn a_destination_that_is_down_for_ten_minutes_does_not_hold_up_the_other_a
     }
     assert_eq!(world.metric("standpipe_destination_detached{", "destination=\"b\""), 0.0);
     assert_eq!(world.metric("standpipe_source_shards{", "polling"), 2.0, "one reader a shard again");
+    world.drain().await;
+    world.has_once("a", 0..world.produced);
+    world.has_once("b", 0..world.produced);
+}
+
+/// One worker dies while a destination is detached, the next one too, and a third while what was missed is read again.
+#[tokio::test(start_paused = true)]
+async fn workers_that_are_killed_while_a_destination_is_detached_lose_and_repeat_nothing() {
+    let mut world = World::new(2);
+    world.pad = 10_000;
+    let to = [("a", 5), ("b", 5)];
+    let detached = |world: &World| world.metric("standpipe_destination_detached{", "destination=\"b\"") > 0.0;
+    for name in ["first", "second", "third"] {
+        let worker = world.start(name, &to);
+        assert!(world.produce_until(60, |world| world.count("b") > 0).await, "{name}: b is there");
+        down(&world, "b");
+        assert!(world.produce_until(240, detached).await, "{name}: b had more than its part of the memory");
+        let at_once = |world: &World| detached(world) && world.count("a") + 500 > world.produced;
+        assert!(world.produce_until(60, at_once).await, "{name}: b alone is held up");
+        let missed = world.produced - world.count("b");
+        println!("{name}: of {} records a has {}, b lacks {missed}", world.produced, world.count("a"));
+        assert!(missed > 1_000, "{name}: {missed}");
+        if name == "third" {
+            let there = world.count("b");
+            world.emulator.faults().clear();
+            let goes_on = |world: &World| !detached(world) && world.count("b") > there;
+            assert!(world.produce_until(60, goes_on).await, "it comes back");
+            assert!(world.count("b") + 1_000 < world.produced, "it has not caught up");
+        }
+        worker.abort();
+        assert_eq!(world.metric("standpipe_invariant_violations_total{", ""), 0.0);
+        world.metrics = SharedMetrics::new();
+        world.emulator.faults().clear();
+    }
+    world.start("fourth", &to);
+    let all_there = |world: &World| world.count("a").min(world.count("b")) == world.produced;
+    for _ in 0..300 {
+        sleep(SECOND).await;
+        if all_there(&world) {
+            break;
+        }
+    }
     world.drain().await;
     world.has_once("a", 0..world.produced);
     world.has_once("b", 0..world.produced);
