@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use standpipe_flow::{Advance, Commit, CommitError, CommitId, CommitLog, Declare, Finalize, LeaseKey, LeaseRow, Receipt};
+use standpipe_flow::{
+    Advance, Commit, CommitError, CommitId, CommitLog, Declare, Finalize, LeaseKey, LeaseRow, Receipt,
+};
 use tokio::sync::OwnedMutexGuard;
 
 /// A turn is waited for so long at once: what allowed the write is looked at again after it.

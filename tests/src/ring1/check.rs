@@ -29,9 +29,13 @@ pub fn all(store: &mut Store, common: &Common, outcome: &mut Outcome) {
         (
             "recovered",
             &common.metrics.recoveries,
-            &["nothing", "committed", "done", "found_retracted", "retracted", "recognised", "adopted"][..],
+            &["nothing", "committed", "done", "found_retracted", "retracted", "recognised", "adopted", "declared"][..],
         ),
-        ("cut", &common.metrics.buffer_flush, &["size", "interval", "memory", "shard_end", "hand_over"][..]),
+        (
+            "cut",
+            &common.metrics.buffer_flush,
+            &["size", "interval", "memory", "shard_end", "hand_over", "declared"][..],
+        ),
     ] {
         for reason in reasons {
             let count = counter.get_or_create(&common.at().why(reason)).get();

@@ -26,8 +26,8 @@ pub struct ScriptedDestination {
     pub refusing: u64,
     /// A batch becomes two data objects.
     pub two: bool,
-    /// It takes records itself, by their ids: staging delivers them.
-    pub idempotent: bool,
+    /// Unless it is staged it takes records itself: staging delivers them.
+    pub mode: Mode,
 }
 
 impl fmt::Debug for ScriptedDestination {
@@ -70,12 +70,20 @@ impl ScriptedDestination {
     }
 
     /// Takes records in, in two requests: the first may be all that happens.
-    async fn take(&self, good: Vec<usize>, rejected: Vec<RejectedRecord>) -> Result<Staged, DeliveryError> {
+    async fn take(
+        &self,
+        declared: Option<CommitId>,
+        good: Vec<usize>,
+        rejected: Vec<RejectedRecord>,
+    ) -> Result<Staged, DeliveryError> {
         let delivered_bytes = 10 * good.len() as u64;
         for records in good.chunks(good.len().div_ceil(2).max(1)) {
-            let records = records.to_vec();
+            let (records, whole) = (records.to_vec(), good.clone());
             let fate = self.wire.fate();
-            let taken = self.wire.send(fate, move |store| store.take_in(&records));
+            let taken = self.wire.send(fate, move |store| match declared {
+                Some(cid) => store.take_declared(cid, &whole, &records),
+                None => store.take_in(&records),
+            });
             taken.await.ok_or_else(|| retry("no answer"))?;
         }
         if self.wire.chance(self.slow) {
@@ -106,7 +114,7 @@ fn reject(lease: &LeaseKey, record: &Record) -> RejectedRecord {
 #[async_trait]
 impl Destination for ScriptedDestination {
     fn mode(&self) -> Mode {
-        if self.idempotent { Mode::Idempotent } else { Mode::Staged }
+        self.mode
     }
 
     fn limits(&self) -> BatchLimits {
@@ -124,9 +132,9 @@ impl Destination for ScriptedDestination {
             return Err(retry("SlowDown"));
         }
         let (good, rejected) = self.encode(batch);
-        if self.idempotent {
+        if self.mode != Mode::Staged {
             // It refuses records, never a batch: of one, another worker may have brought half before.
-            return self.take(good, rejected).await;
+            return self.take(batch.declared, good, rejected).await;
         }
         if self.wire.chance(self.refusing) {
             return Err(DeliveryError::Reject { cause: "this batch never".into() });

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use standpipe_flow::write::{self, RowWrite};
 use standpipe_flow::{
-    Advance, Commit, CommitError, CommitId, CommitLog, Declare, Finalize, LeaseKey, LeaseRow, Receipt, ReceiptState, WorkerId,
+    Advance, Commit, CommitError, CommitId, CommitLog, Declare, Finalize, LeaseKey, LeaseRow, Receipt, ReceiptState,
+    WorkerId,
 };
 
 use super::store::{ReceiptWrite, Store};

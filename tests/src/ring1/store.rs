@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use standpipe_flow::write::RowWrite;
 use standpipe_flow::{
     Checksum, CommitError, CommitId, DestinationId, DestinationPosition, Held, LeaseKey, LeaseRow, Output, OutputKind,
-    Part, Pending, Position, Receipt, ReceiptState, Record,
+    Part, Pending, PendingMode, Position, Receipt, ReceiptState, Record,
 };
 use tokio::time::Instant;
 
@@ -86,6 +86,10 @@ pub struct Store {
     /// What an idempotent destination has, and the ranges that needed no commit: (from, to].
     pub taken_in: BTreeSet<usize>,
     pub advanced: Vec<(LeaseKey, Position, Position)>,
+    /// What was declared, what was sent under each id, and under which id each record was sent last.
+    declared: BTreeMap<CommitId, (LeaseKey, Position, Position)>,
+    sent: BTreeMap<CommitId, Vec<usize>>,
+    under: BTreeMap<usize, CommitId>,
     /// The last commit of a shard of which something is visible.
     last_visible: BTreeMap<LeaseKey, (CommitId, Position)>,
     pub wrong: Vec<String>,
@@ -108,6 +112,9 @@ impl Store {
             java: Vec::new(),
             taken_in: BTreeSet::new(),
             advanced: Vec::new(),
+            declared: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            under: BTreeMap::new(),
             last_visible: BTreeMap::new(),
             wrong: Vec::new(),
             events: BTreeMap::new(),
@@ -211,7 +218,10 @@ impl Store {
             return self.fail(format!("{lease} has lost its destination"));
         };
         let mut reached = was.at.clone();
-        if let Some(pending) = was.pending.as_ref().filter(|_| was.pending != is.pending) {
+        let changed = was.pending.as_ref().filter(|_| was.pending != is.pending);
+        if let Some(pending) = changed.filter(|pending| pending.mode == PendingMode::Declared) {
+            reached = self.judge_declared_end(before, (&was.at, pending), is);
+        } else if let Some(pending) = changed {
             match self.receipts.get(&pending.cid).map(|receipt| receipt.state) {
                 Some(ReceiptState::Done) => reached = pending.to.clone(),
                 Some(ReceiptState::Retracted) => {}
@@ -225,16 +235,60 @@ impl Store {
             self.judge_advance(lease, was, &is.at);
         }
         if let Some(pending) = is.pending.clone().filter(|_| was.pending != is.pending) {
-            self.judge_commit(before, &is.at, &pending);
+            match pending.mode {
+                PendingMode::Declared => self.judge_declaration(before, &is.at, &pending),
+                _ => self.judge_commit(before, &is.at, &pending),
+            }
         }
+    }
+
+    /// I14: a declared id is one fixed range.
+    fn judge_declaration(&mut self, before: &LeaseRow, from: &Position, pending: &Pending) {
+        let range = (before.key.clone(), from.clone(), pending.to.clone());
+        if *from < before.checkpoint {
+            self.fail(format!("I16: {} is declared from {from}, checkpoint is {}", pending.cid, before.checkpoint));
+        }
+        if self.declared.insert(pending.cid, range.clone()).is_some_and(|known| known != range) {
+            self.fail(format!("I14: {} is declared twice, for two ranges", pending.cid));
+        }
+        self.count("declarations");
+    }
+
+    /// A declared range leaves its row: acknowledged, or a commit of its errors takes its place, or Java has done it.
+    fn judge_declared_end(
+        &mut self,
+        before: &LeaseRow,
+        (at, pending): (&Position, &Pending),
+        is: &DestinationPosition,
+    ) -> Position {
+        let (lease, cid) = (&before.key, pending.cid);
+        if is.at == pending.to {
+            let missing = self.missing(lease, at, &pending.to);
+            if missing > 0 {
+                self.fail(format!("I1: {cid} of {lease} counts as acknowledged, {missing} records are not there"));
+            }
+            self.advanced.push((lease.clone(), at.clone(), pending.to.clone()));
+            return pending.to.clone();
+        }
+        let replaced = is.pending.as_ref().is_some_and(|by| by.mode == PendingMode::Staged && by.to == pending.to);
+        if !replaced && before.checkpoint < pending.to {
+            self.fail(format!("I14: {cid} leaves {lease} at {}, and was declared to {}", is.at, pending.to));
+        }
+        self.count(if replaced { "declared ranges with errors" } else { "declared ranges that Java did" });
+        at.clone()
+    }
+
+    /// Records between two positions that the destination does not have.
+    fn missing(&self, lease: &LeaseKey, from: &Position, to: &Position) -> usize {
+        let within = self.shards[lease].records.iter().filter(|made| (from..=to).contains(&&made.record.position()));
+        let within = within.filter(|made| made.record.position() != *from);
+        within.filter(|made| !self.taken_in.contains(&id(&made.record.data))).count()
     }
 
     /// I1: a position moves without a commit only past records that the destination has.
     fn judge_advance(&mut self, lease: &LeaseKey, was: &DestinationPosition, to: &Position) {
-        let (from, shard) = (&was.at, &self.shards[lease]);
-        let within = shard.records.iter().filter(|made| (from..=to).contains(&&made.record.position()));
-        let missing = within.filter(|made| made.record.position() != *from);
-        let missing = missing.filter(|made| !self.taken_in.contains(&id(&made.record.data))).count();
+        let from = &was.at;
+        let missing = self.missing(lease, from, to);
         if was.pending.is_some() || to < from {
             return self.fail(format!("I2, I8: {lease} goes from {from} to {to}"));
         }
@@ -265,7 +319,9 @@ impl Store {
         if pending.to.sub() > 0 {
             self.count("commits that end with an aggregate");
         }
-        if *from < before.checkpoint {
+        let replaces =
+            self.pending(before).is_some_and(|was| was.mode == PendingMode::Declared && was.to == pending.to);
+        if *from < before.checkpoint && !replaces {
             self.fail(format!("I16: {cid} begins at {from}, checkpoint of {lease} is {}", before.checkpoint));
         }
     }
@@ -278,6 +334,34 @@ impl Store {
             self.count("records taken in again");
         }
         self.note(format!("{} records taken in", records.len()));
+    }
+
+    /// A declared destination is sent a batch, or a part of it: the whole of it is the same every time, and no record comes
+    /// under two ids, unless a commit that covered it was taken back.
+    pub fn take_declared(&mut self, cid: CommitId, whole: &[usize], part: &[usize]) {
+        if !self.declared.contains_key(&cid) {
+            self.fail(format!("I14: {cid} is sent before its range is written down"));
+        }
+        if self.sent.entry(cid).or_insert_with(|| whole.to_vec()) != whole {
+            self.fail(format!("I14: {cid} is sent again with other records"));
+        }
+        for id in part {
+            let before = self.under.insert(*id, cid).filter(|before| *before != cid);
+            if let Some(before) = before
+                && !self.was_taken_back(*id)
+            {
+                self.fail(format!("repeated: record {id} is sent as {before} and as {cid}"));
+            }
+        }
+        self.take_in(part);
+    }
+
+    fn was_taken_back(&self, record: usize) -> bool {
+        let retracted = self.receipts.values().filter(|receipt| receipt.state == ReceiptState::Retracted);
+        retracted.flat_map(|receipt| &receipt.shards).any(|listed| {
+            let made = self.shards[&listed.lease].records.iter().find(|made| id(&made.record.data) == record);
+            made.map(|made| made.record.position()).is_some_and(|at| listed.from < at && at <= listed.to)
+        })
     }
 
     /// A new open upload.

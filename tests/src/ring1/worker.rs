@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use standpipe_flow::{
-    BatchLimits, Clock, DestinationId, Fence, Holdings, LeaseKey, LeaseRow, Position, Random, Tenure, WorkerId,
+    BatchLimits, Clock, DestinationId, Fence, Holdings, LeaseKey, LeaseRow, Mode, Position, Random, Tenure, WorkerId,
 };
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::deliver::{Delivery, Notice, Order};
@@ -36,7 +36,7 @@ pub struct Common {
     /// Of a thousand: slow, failing and refused stagings.
     pub staging: (u64, u64, u64),
     pub two: bool,
-    pub idempotent: bool,
+    pub mode: Mode,
 }
 
 impl Common {
@@ -46,8 +46,8 @@ impl Common {
 
     fn scripted(&self) -> ScriptedDestination {
         let (slow, failing, refusing) = self.staging;
-        let (wire, limits, two, idempotent) = (self.wire.clone(), self.limits, self.two, self.idempotent);
-        ScriptedDestination { wire, limits, slow, failing, refusing, two, idempotent }
+        let (wire, limits, two, mode) = (self.wire.clone(), self.limits, self.two, self.mode);
+        ScriptedDestination { wire, limits, slow, failing, refusing, two, mode }
     }
 }
 

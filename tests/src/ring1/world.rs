@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use standpipe_flow::{BatchLimits, DestinationId, LeaseKey, Millis, Record};
+use standpipe_flow::{BatchLimits, DestinationId, LeaseKey, Millis, Mode, Record};
 use standpipe_pipeline::budget::Budget;
 use standpipe_pipeline::metrics::Metrics;
 use tokio::task::JoinSet;
@@ -82,7 +82,11 @@ impl World {
             metrics: Metrics::default(),
             staging: (rate(&mut dice, 40, 200), rate(&mut dice, 40, 150), rate(&mut dice, 15, 60)),
             two: dice.percent(30),
-            idempotent: dice.percent(25),
+            mode: match dice.within(0, 3) {
+                0 => Mode::Idempotent,
+                1 => Mode::Declared,
+                _ => Mode::Staged,
+            },
         };
         Self {
             common: Arc::new(common),

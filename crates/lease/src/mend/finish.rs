@@ -31,6 +31,10 @@ impl Mend {
     async fn bring_to_end(&self, row: &LeaseRow, id: &DestinationId, pending: &Pending) -> Result<(), MendError> {
         let (lease, cid) = (&row.key, pending.cid);
         let settle = || format!("`leases settle --lease {lease} --cid {cid}` can end it");
+        if pending.mode == PendingMode::Declared {
+            // Nothing to publish: it was sent, or was about to be. It is cleared, `at` as it was.
+            return self.end_pending(row, id, cid, None).await;
+        }
         if pending.mode != PendingMode::Staged {
             return Err(MendError::refused(format!("lease {lease} carries {cid}, which has no receipt; {}", settle())));
         }

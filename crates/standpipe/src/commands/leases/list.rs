@@ -113,8 +113,9 @@ pub async fn run(args: List) -> Result<Exit> {
 /// Whether a pending commit waits for a person.
 fn quarantined(listing: &Listing, position: &DestinationPosition) -> bool {
     position.pending.as_ref().is_some_and(|pending| {
-        pending.mode != PendingMode::Staged
-            || !matches!(listing.receipts.get(&pending.cid), Some(ReceiptSeen::There(_)) | None)
+        let known = matches!(listing.receipts.get(&pending.cid), Some(ReceiptSeen::There(_)) | None);
+        // A declared range has no receipt: whoever takes the lease sends it again.
+        pending.mode != PendingMode::Declared && (pending.mode != PendingMode::Staged || !known)
     })
 }
 
@@ -209,10 +210,10 @@ fn line(listing: &Listing, row: &LeaseRow, ids: &BTreeSet<&DestinationId>) -> Li
         let Some(pending) = &position.pending else { continue };
         let receipt = listing.receipts.get(&pending.cid);
         let mut note = format!("{id}: commit {} to {}, ", pending.cid, cells::position(&pending.to));
-        note.push_str(if pending.mode == PendingMode::Staged {
-            cells::receipt(receipt)
-        } else {
-            "form not known here"
+        note.push_str(match pending.mode {
+            PendingMode::Staged => cells::receipt(receipt),
+            PendingMode::Declared => "declared, being sent",
+            PendingMode::Unknown => "form not known here",
         });
         if let Some(ReceiptSeen::There(receipt)) = receipt {
             note.push_str(&format!(", {}", counted(receipt.records, "record")));
