@@ -42,6 +42,7 @@ use crate::object_key::KeyPrefix;
 use checksum::Sum;
 pub(crate) use read::Listed;
 use requests::Bucket;
+pub(crate) use stage::StagedObject;
 use sweep::{Leftovers, Page};
 pub(crate) use whole::Whole;
 

@@ -8,7 +8,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
@@ -21,7 +20,7 @@ use standpipe_flow::{
 use super::Redshift;
 use crate::object_key::{ObjectName, Of};
 use crate::offloaded::offloaded;
-use crate::s3::Whole;
+use crate::s3::{StagedObject, Whole};
 
 /// Record data of one object.
 const OBJECT_BYTES: u64 = 16 << 20;
@@ -36,12 +35,6 @@ const REDSHIFT_FAILED: &str = "redshift-failed";
 /// A record that COPY cannot read.
 const INVALID: &str = "Redshift.InvalidRecord";
 
-/// One object that was staged, or nothing if no record was fit for it.
-struct StagedObject {
-    output: Option<(Output, Option<Millis>)>,
-    rejected: Vec<RejectedRecord>,
-}
-
 /// Stages a batch: all of it, or nothing that is left behind.
 pub(super) async fn batch(redshift: &Redshift, cid: CommitId, batch: &Arc<Batch>) -> Result<Staged, DeliveryError> {
     let pieces = pieces(batch);
@@ -51,13 +44,7 @@ pub(super) async fn batch(redshift: &Redshift, cid: CommitId, batch: &Arc<Batch>
     let mut objects = std::pin::pin!(stream::iter(objects).buffered(OBJECTS_MAX));
     while let Some(object) = objects.next().await {
         match object {
-            Ok(mut object) => {
-                staged.rejected.append(&mut object.rejected);
-                if let Some((output, created_at)) = object.output {
-                    staged.outputs.push(output);
-                    staged.created_at = staged.created_at.into_iter().chain(created_at).min();
-                }
-            }
+            Ok(object) => object.join(&mut staged),
             Err(error) => {
                 failed = Some(error);
                 break;
@@ -152,8 +139,7 @@ async fn put(redshift: &Redshift, whole: Whole) -> Result<(standpipe_flow::Check
         tried += 1;
         match redshift.s3.put_whole(whole.clone()).await {
             Err(DeliveryError::Retry { after, .. }) if tried < TRIES => {
-                let pause = Duration::from_millis((100 << tried) + redshift.random.below(100));
-                tokio::time::sleep(pause.max(after.unwrap_or_default())).await;
+                tokio::time::sleep(redshift.s3.pause(tried).max(after.unwrap_or_default())).await;
             }
             put => return put,
         }

@@ -77,9 +77,21 @@ struct Planned {
 
 /// What became of one.
 #[derive(Default)]
-struct StagedObject {
-    output: Option<(Output, Option<Millis>)>,
-    rejected: Vec<RejectedRecord>,
+pub(crate) struct StagedObject {
+    /// It, and when S3 saw it; none if no record was fit for it.
+    pub(crate) output: Option<(Output, Option<Millis>)>,
+    pub(crate) rejected: Vec<RejectedRecord>,
+}
+
+impl StagedObject {
+    /// Adds it to what is staged of its batch.
+    pub(crate) fn join(mut self, staged: &mut Staged) {
+        staged.rejected.append(&mut self.rejected);
+        if let Some((output, created_at)) = self.output {
+            staged.outputs.push(output);
+            staged.created_at = staged.created_at.into_iter().chain(created_at).min();
+        }
+    }
 }
 
 /// Stages the objects of a batch: all of them, or none that is left open.
@@ -99,13 +111,7 @@ pub(super) async fn batch(s3: &S3, cid: CommitId, batch: &Arc<Batch>) -> Result<
     let mut objects = std::pin::pin!(objects.buffered(OBJECTS_MAX));
     while let Some(object) = objects.next().await {
         match object {
-            Ok(mut object) => {
-                staged.rejected.append(&mut object.rejected);
-                if let Some((output, created_at)) = object.output {
-                    staged.outputs.push(output);
-                    staged.created_at = staged.created_at.into_iter().chain(created_at).min();
-                }
-            }
+            Ok(object) => object.join(&mut staged),
             // Those under way go on to their end, so that nothing of them is forgotten; no other begins.
             Err(error) => {
                 room.stop.store(true, Ordering::Relaxed);
@@ -345,7 +351,7 @@ impl S3 {
     }
 
     /// How long to wait after the `tried`th failure: twice as long each time, with up to a quarter more.
-    pub(super) fn pause(&self, tried: u32) -> Duration {
+    pub(crate) fn pause(&self, tried: u32) -> Duration {
         let pause = 100_u64 << tried.min(6);
         Duration::from_millis(pause + self.random.below(1 + pause / 4))
     }
