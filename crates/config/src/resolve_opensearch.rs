@@ -22,6 +22,9 @@ use crate::source::At;
 use crate::text::{EndpointText, PathText, RetryText};
 use crate::units;
 
+/// `endpoints: [...]`, as it is written.
+type Several = Located<Vec<Located<EndpointText>>>;
+
 impl Resolver<'_> {
     pub(crate) fn opensearch(&mut self, path: &str, file: OpenSearchFile, at: At) -> OpenSearch {
         let field = |name: &str| format!("{path}.{name}");
@@ -73,7 +76,7 @@ impl Resolver<'_> {
     fn endpoints(
         &mut self,
         path: &str,
-        (one, several): (Option<Located<EndpointText>>, Option<Located<Vec<Located<EndpointText>>>>),
+        (one, several): (Option<Located<EndpointText>>, Option<Several>),
         allow_private: bool,
         at: At,
     ) -> Vec<String> {

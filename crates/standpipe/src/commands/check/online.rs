@@ -28,6 +28,9 @@ pub(super) struct Line {
 pub(super) fn human(config: &Config, create: bool) -> Result<Exit> {
     let mut found = Vec::new();
     let columns = terminal::stdout_columns();
+    if terminal::stderr_is_terminal() {
+        terminal::err("asking the services, for a minute at most ...\n");
+    }
     let mut shown = Ok(());
     ask(config, create, &mut |asked| {
         let mut text = String::new();
