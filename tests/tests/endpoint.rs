@@ -242,7 +242,8 @@ async fn every_record_is_under_one_request_id_whatever_is_killed_lost_or_refused
                 running.push(world.start(&format!("worker-{second}")));
             }
         }
-        sleep(180 * SECOND).await;
+        // What is refused holds up what is behind it for a while, each time.
+        sleep(900 * SECOND).await;
         world.drain().await;
 
         let bad = world.objects("bad/http-endpoint-failed/");
@@ -251,7 +252,10 @@ async fn every_record_is_under_one_request_id_whatever_is_killed_lost_or_refused
             .lines()
             .flat_map(|line| {
                 let line: Value = serde_json::from_str(line).expect("an error line");
-                assert_eq!(line["errorCode"], "HttpEndpoint.DestinationException");
+                // Refused with the status, or by a page that was the last word when its time was over.
+                let code = line["errorCode"].as_str().expect("a code");
+                let codes = ["HttpEndpoint.DestinationException", "HttpEndpoint.InvalidResponseFromDestination"];
+                assert!(codes.contains(&code), "{code}");
                 assert!(line["dataId"].as_str().is_some_and(|id| id.ends_with(".0")), "{line}");
                 base64_simd::STANDARD.decode_to_vec(line["rawData"].as_str().expect("the record")).expect("base64")
             })
