@@ -94,6 +94,7 @@ fn what_is_missing_is_said_with_what_to_do() {
 }
 
 /// An OpenSearch that says of itself what a test wants, to whoever asks, until its test ends.
+#[allow(clippy::disallowed_methods, reason = "a server beside the program under test, not a part of it")]
 fn opensearch(answers: &'static [(&'static str, u16, &'static str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
