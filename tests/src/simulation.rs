@@ -2,7 +2,9 @@
 //!
 //! The seed decides the shards, the workers, what is produced when, and everything that goes wrong: crashes, cut and slow
 //! connections (zombies whose requests arrive late), lost and repeated answers, throttles, services that are away,
-//! splits and merges, three and more levels deep, workers that join and leave. Then the faults stop, and everything that was produced must be there exactly once, in order.
+//! splits and merges, three and more levels deep, workers that join and leave, several destinations of one read of which
+//! now and then one is down, many small objects that are put. Then the faults stop, and everything that was produced must be
+//! there exactly once at each destination, in order.
 //! The list of requests and effects is hashed: the same seed must give the same list.
 
 mod check;
@@ -52,7 +54,7 @@ impl Dice {
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// Records put into the stream.
+    /// Records put into the stream, each counted once for each destination.
     pub produced: usize,
     /// Records found in objects, each counted as often as it was found.
     pub found: usize,

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use standpipe_emulator::{Emulator, Service, TraceEntry};
+use standpipe_destinations::object_key::cid_of;
+use standpipe_emulator::{Emulator, ObjectSummary, Service, TraceEntry};
 use standpipe_flow::hash::hash64;
-use standpipe_flow::{DestinationPosition, LeaseKey, LeaseRow, Position, SequenceNumber, WorkerId};
+use standpipe_flow::{DestinationId, DestinationPosition, LeaseKey, LeaseRow, Position, SequenceNumber, WorkerId};
 use standpipe_lease::{LeaseTable, Rows};
 use standpipe_worker::SharedMetrics;
 
 use super::Outcome;
-use super::world::{BUCKET, THIEF};
+use super::world::THIEF;
 
 /// What was produced: the id of a record is its place in this list.
 #[derive(Debug, Default)]
@@ -19,15 +20,26 @@ pub struct Ledger {
     placed: Vec<(String, String, u64)>,
     /// The last place within it of each record of the stream.
     last: BTreeMap<(String, String), u64>,
-    /// Objects that a consumer has read and deleted.
-    consumed: Vec<(String, Vec<String>)>,
-    /// Records that the stream dropped while nobody was there: they may be lost, if that is said aloud.
-    expirable: BTreeSet<usize>,
+    buckets: BTreeMap<&'static str, Bucket>,
     /// Whether a position says how old it was when reading went on.
     must_be_told: bool,
 }
 
+/// What is known of the bucket of a destination, which is named as its destination.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// Objects that a consumer has read and deleted.
+    consumed: Vec<(String, Vec<String>)>,
+    /// Records that the stream dropped while nobody was there: they may be lost, if that is said aloud.
+    expirable: BTreeSet<usize>,
+}
+
 impl Ledger {
+    /// Of these buckets.
+    pub fn of(buckets: &[&'static str]) -> Self {
+        Self { buckets: buckets.iter().map(|bucket| (*bucket, Bucket::default())).collect(), ..Self::default() }
+    }
+
     /// The id of the next record.
     pub fn next_id(&mut self) -> usize {
         self.given += 1;
@@ -52,40 +64,50 @@ impl Ledger {
         self.placed.len()
     }
 
-    /// Records that must be found.
+    /// Records that must be found, those of all buckets together.
     pub fn expected(&self) -> usize {
-        self.len() - self.expirable.len()
+        self.buckets.values().map(|bucket| self.len() - bucket.expirable.len()).sum()
     }
 
     /// A consumer has this object, and nobody else has it any more.
-    pub fn consumed(&mut self, key: String, body: &[u8]) {
-        self.consumed.push((key, lines(body)));
+    pub fn consumed(&mut self, bucket: &'static str, key: String, body: &[u8]) {
+        self.buckets.entry(bucket).or_default().consumed.push((key, lines(body)));
     }
 
     /// From now on the stream may drop what no row covers; what is only committed is covered while its upload lives.
     pub fn may_expire(&mut self, rows: &Rows, upload_gone: impl Fn(&str) -> bool) {
-        for (id, (shard, sequence, sub)) in self.placed.iter().enumerate() {
-            let row = rows.get(&LeaseKey::new(shard.as_str()));
-            let position = row.and_then(|row| row.destinations.values().next());
-            let gone = |position: &DestinationPosition| {
-                position.pending.as_ref().is_some_and(|pending| upload_gone(&pending.cid.to_string()))
-            };
-            let at = position.map(|position| if gone(position) { &position.at } else { position.reached() });
-            let record = SequenceNumber::parse(sequence.as_str()).map(|sequence| Position::at(sequence, *sub));
-            if at.is_none_or(|at| record.is_ok_and(|record| record > *at)) {
-                self.expirable.insert(id);
-                self.must_be_told |= position.is_some_and(|position| position.arrival.is_some());
+        for (name, bucket) in &mut self.buckets {
+            let destination = DestinationId::new(*name);
+            for (id, (shard, sequence, sub)) in self.placed.iter().enumerate() {
+                let row = rows.get(&LeaseKey::new(shard.as_str()));
+                let position = row.and_then(|row| row.destinations.get(&destination));
+                let gone = |position: &DestinationPosition| {
+                    position.pending.as_ref().is_some_and(|pending| upload_gone(&pending.cid.to_string()))
+                };
+                let at = position.map(|position| if gone(position) { &position.at } else { position.reached() });
+                let record = SequenceNumber::parse(sequence.as_str()).map(|sequence| Position::at(sequence, *sub));
+                if at.is_none_or(|at| record.is_ok_and(|record| record > *at)) {
+                    bucket.expirable.insert(id);
+                    self.must_be_told |= position.is_some_and(|position| position.arrival.is_some());
+                }
             }
         }
     }
 }
 
-/// Different records in all objects, of those that must be found.
+/// Different records in all objects of each bucket, of those that must be found.
 pub fn found(emulator: &Emulator, ledger: &Ledger) -> usize {
-    let objects = objects(emulator, ledger);
-    let ids = objects.iter().flat_map(|(_, lines)| lines).filter_map(|line| id(line));
-    ids.filter(|id| !ledger.expirable.contains(id)).collect::<BTreeSet<usize>>().len()
+    let in_bucket = |(name, bucket): (&&'static str, &Bucket)| {
+        let objects = objects(emulator, name, bucket);
+        let ids = objects.iter().flat_map(|(_, lines)| lines).filter_map(|line| id(line));
+        ids.filter(|id| !bucket.expirable.contains(id)).collect::<BTreeSet<usize>>().len()
+    };
+    ledger.buckets.iter().map(in_bucket).sum()
 }
+
+/// What the keys of objects begin with that are no records: those that are staged, and what is written of incidents.
+const STAGING: &str = "standpipe-staging/";
+const INCIDENTS: &str = "standpipe-incidents/";
 
 fn id(line: &str) -> Option<usize> {
     line.strip_prefix("{\"id\":")?.split(',').next()?.parse().ok()
@@ -95,19 +117,42 @@ fn lines(body: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(body).lines().map(str::to_owned).collect()
 }
 
-fn objects(emulator: &Emulator, ledger: &Ledger) -> Vec<(String, Vec<String>)> {
-    let read = |key: String| {
-        let body = emulator.object(BUCKET, &key).unwrap_or_default();
-        (key, lines(&body))
-    };
-    let there = emulator.objects(BUCKET).into_iter().map(|object| read(object.key));
-    there.chain(ledger.consumed.iter().cloned()).collect()
+/// What lies in a bucket for readers.
+pub fn delivered(emulator: &Emulator, bucket: &str) -> Vec<ObjectSummary> {
+    let mut objects = emulator.objects(bucket);
+    objects.retain(|object| !object.key.starts_with(STAGING) && !object.key.starts_with(INCIDENTS));
+    objects
 }
 
-/// Every record is there exactly once; within an object, and from object to object, a shard's records ascend.
+fn objects(emulator: &Emulator, name: &str, bucket: &Bucket) -> Vec<(String, Vec<String>)> {
+    let read = |key: String| {
+        let body = emulator.object(name, &key).unwrap_or_default();
+        (key, lines(&body))
+    };
+    let there = delivered(emulator, name).into_iter().map(|object| read(object.key));
+    there.chain(bucket.consumed.iter().cloned()).collect()
+}
+
+/// Every record is there exactly once at each destination; within an object, and from object to object, a shard's records
+/// ascend.
 pub fn records(emulator: &Emulator, ledger: &Ledger, outcome: &mut Outcome) {
+    for name in ledger.buckets.keys() {
+        in_bucket(emulator, ledger, name, outcome);
+    }
+}
+
+fn in_bucket(emulator: &Emulator, ledger: &Ledger, name: &str, outcome: &mut Outcome) {
+    let bucket = &ledger.buckets[name];
+    let incidents = emulator.objects(name).iter().filter(|object| object.key.starts_with(INCIDENTS)).count();
+    if incidents > 0 {
+        *outcome.events.entry("incidents: outputs gone beside visible ones".into()).or_default() += incidents as u64;
+    }
+    // Of many outputs of one commit a consumer may have taken some when it is looked whether all are there.
+    if incidents > 0 && bucket.consumed.is_empty() {
+        outcome.wrong.push(format!("{name}: {incidents} incidents, and nobody deletes an object"));
+    }
     let mut seen: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for (key, lines) in objects(emulator, ledger) {
+    for (key, lines) in objects(emulator, name, bucket) {
         let mut last: BTreeMap<&str, (usize, &str, u64)> = BTreeMap::new();
         for line in lines {
             let Some((id, (shard, sequence, sub))) = id(&line).and_then(|id| Some((id, ledger.placed.get(id)?))) else {
@@ -121,35 +166,32 @@ pub fn records(emulator: &Emulator, ledger: &Ledger, outcome: &mut Outcome) {
             }
         }
     }
-    outcome.produced = ledger.len();
-    outcome.found = seen.values().map(Vec::len).sum();
+    outcome.produced += ledger.len();
+    outcome.found += seen.values().map(Vec::len).sum::<usize>();
     let (expired, lost): (Vec<usize>, Vec<usize>) =
-        (0..ledger.len()).filter(|id| !seen.contains_key(id)).partition(|id| ledger.expirable.contains(id));
+        (0..ledger.len()).filter(|id| !seen.contains_key(id)).partition(|id| bucket.expirable.contains(id));
     if !expired.is_empty() {
         *outcome.events.entry("expired records".into()).or_default() += expired.len() as u64;
-        outcome.expired = expired.len();
+        outcome.expired += expired.len();
         outcome.must_be_told = ledger.must_be_told;
     }
     // Where a consumer deletes what it has read, an object that is gone cannot be told from one that never was: a repeat
-    // is better than a loss (protocol 4.5).
-    let deleted =
-        |keys: &Vec<String>| keys.iter().any(|key| ledger.consumed.iter().any(|(consumed, _)| consumed == key));
+    // is better than a loss (protocol 4.5), of all outputs of its commit.
+    let consumed: BTreeSet<_> = bucket.consumed.iter().filter_map(|(key, _)| cid_of(key)).collect();
+    let deleted = |keys: &Vec<String>| keys.iter().filter_map(|key| cid_of(key)).any(|cid| consumed.contains(&cid));
     let repeated = seen.iter().filter(|(_, keys)| keys.len() > 1);
     let (excused, repeated): (Vec<_>, Vec<(&usize, &Vec<String>)>) = repeated.partition(|(_, keys)| deleted(keys));
     if !excused.is_empty() {
         *outcome.events.entry("repeated after a consumer's delete".into()).or_default() += excused.len() as u64;
-        outcome.excused = excused.iter().map(|(_, keys)| keys.len() - 1).sum();
+        outcome.excused += excused.iter().map(|(_, keys)| keys.len() - 1).sum::<usize>();
     }
     if !lost.is_empty() {
-        outcome.wrong.push(format!("{} lost, first {:?} of {:?}", lost.len(), lost[0], ledger.placed[lost[0]]));
+        let first = &ledger.placed[lost[0]];
+        outcome.wrong.push(format!("{name}: {} lost, first {:?} of {first:?}", lost.len(), lost[0]));
     }
     if !repeated.is_empty() {
-        outcome.wrong.push(format!(
-            "{} repeated, first {:?} of {:?}",
-            repeated.len(),
-            repeated[0],
-            ledger.placed[*repeated[0].0]
-        ));
+        let first = &ledger.placed[*repeated[0].0];
+        outcome.wrong.push(format!("{name}: {} repeated, first {:?} of {first:?}", repeated.len(), repeated[0]));
     }
 }
 

@@ -82,6 +82,32 @@ pub fn slow_publication(faults: &Faults, until: u64) {
     faults.add(lost.probability(0.6).between(0, until));
 }
 
+/// What goes wrong with objects that are put: those that are staged together, and those that are written from them.
+pub fn puts(faults: &Faults, until: u64) {
+    let troubles = [
+        (Fault::DelayRequest(2500), 0.05),
+        (Fault::DropAnswer, 0.05),
+        (Fault::DropRequest, 0.05),
+        (Fault::InternalErrorAfterEffect, 0.03),
+        (Fault::ConditionalConflict, 0.02),
+    ];
+    for (fault, probability) in troubles {
+        faults.add(Rule::new(Service::S3, fault).operation("PutObject").probability(probability).between(0, until));
+    }
+    // Time to die in: what is staged is there, and its maker does not know it.
+    let staged = Rule::new(Service::S3, Fault::DelayAnswer(1500)).operation("PutObject").detail("standpipe-staging/");
+    faults.add(staged.probability(0.4).between(0, until));
+    let read = Rule::new(Service::S3, Fault::DelayRequest(1500)).operation("GetObject");
+    faults.add(read.probability(0.3).between(0, until));
+}
+
+/// Nothing can be asked of a bucket for a while.
+pub fn bucket_down(faults: &Faults, dice: &mut Dice, now: u64, bucket: &str) {
+    let bucket = format!("/{bucket}");
+    let rule = Rule::new(Service::S3, Fault::InternalError).when(move |call| call.detail.starts_with(&bucket));
+    faults.add(rule.between(now, now + dice.within(500, 15_000)));
+}
+
 /// A service that nobody reaches for a while.
 pub fn away(faults: &Faults, dice: &mut Dice, now: u64) -> &'static str {
     let (service, name, longest) = match dice.within(0, 2) {

@@ -26,7 +26,7 @@ use Counted::{FirstRing, Here, Not};
 const RESTORE: &str = "a table restored to an older time: start-up checks, tested there";
 
 /// Every row, what happens, and who counts it.
-pub const ROWS: [(u8, &str, Counted); 45] = [
+pub const ROWS: [(u8, &str, Counted); 49] = [
     (1, "crash while buffering", Here),
     (2, "crash with parts uploaded, before the transaction", Here),
     (3, "transaction's request lost", Here),
@@ -76,6 +76,10 @@ pub const ROWS: [(u8, &str, Counted); 45] = [
     (50, "poison record", Not("there are no transforms yet that could crash")),
     (51, "SIGTERM", Here),
     (52, "disk full for spill", Not("nothing is spilled to disk")),
+    (60, "objects staged by put: crash before the transaction", Here),
+    (61, "objects staged by put: crash before all of them are published", Here),
+    (62, "objects that are put: written again by another", Here),
+    (63, "one of several destinations down", Here),
 ];
 
 /// How often each row was met.
@@ -164,6 +168,9 @@ struct Life<'a> {
     parts: Vec<Seen<'a>>,
     transactions: Vec<Seen<'a>>,
     completes: Vec<Seen<'a>>,
+    /// Staging objects, and the objects that are made of them.
+    staged: Vec<Seen<'a>>,
+    puts: Vec<Seen<'a>>,
     heads: Vec<Seen<'a>>,
     /// Requests about its receipt.
     receipts: Vec<Seen<'a>>,
@@ -173,6 +180,14 @@ struct Life<'a> {
 impl Life<'_> {
     fn committed(&self) -> Option<&Seen<'_>> {
         self.transactions.iter().find(|seen| seen.effect())
+    }
+
+    /// Whether a staging object was written, and the transaction had no effect yet or objects were still to be put.
+    fn put_open(&self, who: &str, at: u64) -> Option<bool> {
+        let staged = self.staged.iter().any(|seen| seen.who == who && seen.effect() && seen.acted <= at);
+        let committed = self.committed().is_some_and(|seen| seen.acted <= at);
+        let left = self.puts.iter().any(|seen| seen.effect() && seen.acted > at);
+        (staged && (!committed || left)).then_some(committed)
     }
 
     fn published_before(&self, at: u64) -> bool {
@@ -251,6 +266,8 @@ impl<'a> Story<'a> {
                     "CreateMultipartUpload" => life.creates.push(seen),
                     "UploadPart" => life.parts.push(seen),
                     "CompleteMultipartUpload" => life.completes.push(seen),
+                    "PutObject" if key.contains("standpipe-staging/") => life.staged.push(seen),
+                    "PutObject" => life.puts.push(seen),
                     "HeadObject" => life.heads.push(seen),
                     _ => {}
                 }
@@ -297,6 +314,9 @@ impl<'a> Story<'a> {
             let sent = |life: &&Life<'_>| life.transactions.iter().any(|seen| seen.who == who && seen.sent <= *at);
             met(rows, 2, open.iter().any(|life| !sent(life) && !life.parts.is_empty()));
             met(rows, 5, open.iter().any(|life| life.committed().is_some() && !life.published_before(*at)));
+            let put = |committed: bool| self.lives.values().any(|life| life.put_open(who, *at) == Some(committed));
+            met(rows, 60, put(false));
+            met(rows, 61, put(true));
         }
     }
 
@@ -311,6 +331,8 @@ impl<'a> Story<'a> {
         met(rows, 7, transactions.iter().filter(|seen| seen.reached()).count() > 1 && life.committed().is_some());
         met(rows, 8, transactions.iter().any(|seen| seen.acted - seen.sent > self.failover));
         self.publication(life, rows);
+        let by_others = |seen: &Seen<'_>| life.puts.iter().any(|put| put.who != seen.who && put.detail == seen.detail);
+        met(rows, 62, life.puts.iter().any(|seen| seen.effect() && by_others(seen)));
         let Some(staged) = life.creates.iter().find(|seen| seen.effect()) else { return };
         let refused = transactions.iter().find(|seen| seen.outcome.contains("TransactionCanceled"));
         met(rows, 10, refused.is_some_and(|seen| self.taken_between(life, seen.who, staged.acted, seen.acted)));
@@ -372,6 +394,7 @@ impl<'a> Story<'a> {
                     met(rows, 28, one.is_some() && other.is_some() && one != other);
                 }
                 Deed::Abort(key) => self.aborted(key, *at, rows),
+                Deed::Down(_) => met(rows, 63, true),
                 Deed::FleetDown { uploads_gone } => {
                     let waits = |life: &&Life<'_>| {
                         life.committed().is_some_and(|seen| seen.acted <= *at) && !life.published_before(*at)

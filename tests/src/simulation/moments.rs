@@ -20,6 +20,8 @@ pub(super) enum Deed {
     Merge(String, String),
     /// The stream is scaled.
     Scale { from: u64, to: u64 },
+    /// Nobody can write to this bucket.
+    Down(&'static str),
     /// Somebody else aborts the upload of this key.
     Abort(String),
     /// A consumer has read this object and deleted it.
@@ -39,6 +41,7 @@ impl Deed {
             Self::Split(_) => "split".into(),
             Self::Merge(..) => "merged".into(),
             Self::Scale { .. } => "scaled".into(),
+            Self::Down(_) => "one of several destinations down".into(),
             Self::Abort(_) => "upload aborted by others".into(),
             Self::Consume(_) => "object deleted by its consumer".into(),
             Self::FleetDown { .. } => "fleet down".into(),

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use standpipe_emulator::UploadSummary;
 use standpipe_flow::write::{self, Take};
 use standpipe_flow::{Tenure, WorkerId};
 use tokio::time::sleep;
 
-use super::faults;
 use super::moments::Deed;
-use super::world::{BUCKET, STREAM, THIEF, World};
+use super::world::{STREAM, THIEF, World};
+use super::{check, faults};
 
 /// A stream is not grown beyond so many open shards: more cost requests and show nothing new.
 const OPEN_SHARDS_MAX: usize = 9;
@@ -105,23 +106,40 @@ impl World {
         });
     }
 
+    /// One of several destinations is down.
+    pub(super) fn destination_down(&mut self) {
+        let buckets = self.scene.buckets();
+        let bucket = buckets[self.dice.within(0, buckets.len() as u64 - 1) as usize];
+        let now = self.now_millis();
+        faults::bucket_down(self.emulator.faults(), &mut self.dice, now, bucket);
+        self.note(Deed::Down(bucket));
+    }
+
+    /// The open uploads of all buckets, each with its bucket.
+    fn open_uploads(&self) -> Vec<(&'static str, UploadSummary)> {
+        let of =
+            |bucket: &'static str| self.emulator.open_uploads(bucket).into_iter().map(move |upload| (bucket, upload));
+        self.scene.buckets().iter().copied().flat_map(of).collect()
+    }
+
     /// Somebody else aborts an upload of ours, whatever it is for.
     fn abort_an_upload(&mut self) {
-        let open = self.emulator.open_uploads(BUCKET);
-        // After the retention an upload may be the only copy: such runs say beforehand whether they lose them all.
-        if open.is_empty() || self.scene.fleet_down.is_some() {
+        let open = self.open_uploads();
+        // After the retention an upload may be the only copy: such runs say beforehand whether they lose them all. Of a
+        // commit of many outputs that is an incident when others are visible: the first ring has those.
+        if open.is_empty() || self.scene.fleet_down.is_some() || self.scene.put {
             return;
         }
-        let upload = &open[self.dice.within(0, open.len() as u64 - 1) as usize];
-        if self.emulator.abort_upload(BUCKET, &upload.key, &upload.upload_id) {
+        let (bucket, upload) = &open[self.dice.within(0, open.len() as u64 - 1) as usize];
+        if self.emulator.abort_upload(bucket, &upload.key, &upload.upload_id) {
             self.note(Deed::Abort(upload.key.clone()));
         }
     }
 
     /// Every open upload is aborted, as a lifecycle rule would.
     pub(super) fn abort_all_uploads(&mut self) {
-        for upload in self.emulator.open_uploads(BUCKET) {
-            self.emulator.abort_upload(BUCKET, &upload.key, &upload.upload_id);
+        for (bucket, upload) in self.open_uploads() {
+            self.emulator.abort_upload(bucket, &upload.key, &upload.upload_id);
             self.note(Deed::Abort(upload.key));
         }
     }
@@ -161,12 +179,14 @@ impl World {
 
     /// A consumer reads an object and deletes it.
     pub(super) fn consume(&mut self) {
-        for object in self.emulator.objects(BUCKET) {
-            if self.dice.percent(30) {
-                let body = self.emulator.object(BUCKET, &object.key).unwrap_or_default();
-                self.emulator.delete_object(BUCKET, &object.key);
-                self.ledger.consumed(object.key.clone(), &body);
-                self.note(Deed::Consume(object.key));
+        for bucket in self.scene.buckets() {
+            for object in check::delivered(&self.emulator, bucket) {
+                if self.dice.percent(30) {
+                    let body = self.emulator.object(bucket, &object.key).unwrap_or_default();
+                    self.emulator.delete_object(bucket, &object.key);
+                    self.ledger.consumed(bucket, object.key.clone(), &body);
+                    self.note(Deed::Consume(object.key));
+                }
             }
         }
     }

@@ -24,7 +24,8 @@ use super::{Dice, Outcome, faults, matrix};
 /// The wall clock at the start of every run: 2026-11-21T00:00:00Z.
 const EPOCH_MILLIS: u64 = 1_795_219_200_000;
 pub(super) const STREAM: &str = "events";
-pub(super) const BUCKET: &str = "lake";
+/// A bucket for each destination that there may be.
+pub(super) const BUCKETS: [&str; 3] = ["lake", "pond", "well"];
 pub(super) const TABLE: &str = "standpipe-sim";
 /// Takes leases and is no worker.
 pub(super) const THIEF: &str = "thief";
@@ -143,10 +144,12 @@ impl World {
         options.seed = dice.roll();
         options.latency = faults::latency(&mut dice);
         options.trace = true;
-        let scene = Scene::draw(&mut dice);
+        let scene = Scene::draw(&mut dice, &mut Dice::new(seed ^ 0x4C41_5445_5220_4F4E));
         let emulator = Emulator::new(options).expect("an emulator in memory opens");
         emulator.create_stream(STREAM, scene.shards as usize).expect("a new stream");
-        emulator.create_bucket(BUCKET).expect("a bucket in memory");
+        for bucket in scene.buckets() {
+            emulator.create_bucket(bucket).expect("a bucket in memory");
+        }
         let until = EPOCH_MILLIS + STORM_SECONDS * 1000;
         faults::scatter(emulator.faults(), &mut dice, until);
         for (wanted, faults) in [
@@ -154,6 +157,7 @@ impl World {
             (scene.consumer, faults::beside_a_consumer),
             (scene.slow_parts, faults::slow_parts),
             (scene.slow_publication, faults::slow_publication),
+            (scene.put, faults::puts),
         ] {
             if wanted {
                 faults(emulator.faults(), until);
@@ -161,14 +165,14 @@ impl World {
         }
         Self {
             dice,
-            scene,
             emulator,
             start,
             metrics: SharedMetrics::new(),
             processes: BTreeMap::new(),
             born: 0,
             tasks: JoinSet::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger::of(scene.buckets()),
+            scene,
             moments: Moments::default(),
             trace: Vec::new(),
             outcome: Outcome { seed, ..Outcome::default() },
@@ -271,6 +275,9 @@ impl World {
             }
             if self.scene.consumer && self.dice.percent(20) {
                 self.consume();
+            }
+            if self.scene.destinations > 1 && self.dice.percent(4) {
+                self.destination_down();
             }
             if let Some((_, gone)) = down.take_if(|(when, _)| left < *when) {
                 self.fleet_down(gone).await;
