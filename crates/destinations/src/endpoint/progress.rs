@@ -187,6 +187,10 @@ mod tests {
         Said { code: "code", message: "why".into(), shown: "why".into(), after: None }
     }
 
+    fn one_request() -> Vec<Range<u32>> {
+        std::iter::once(0..1).collect()
+    }
+
     fn cid(number: u64) -> CommitId {
         CommitId::new(Millis(number), 0, 0)
     }
@@ -222,7 +226,7 @@ mod tests {
     #[test]
     fn time_counts_while_the_destination_answers() {
         let seconds = Duration::from_secs;
-        let mut progress = Progress::new(1, vec![0..1]);
+        let mut progress = Progress::new(1, one_request());
         progress.answers(seconds(10));
         assert_eq!(progress.spent(seconds(15)), seconds(5), "from the first attempt on");
         progress.answers(seconds(20));
@@ -236,7 +240,7 @@ mod tests {
     fn what_is_remembered_is_bounded_and_the_oldest_goes_first() {
         let kept = Kept::default();
         for number in 0..BATCHES_MAX as u64 + 10 {
-            kept.begin(cid(number), 1, vec![0..1]);
+            kept.begin(cid(number), 1, one_request());
         }
         assert!(kept.of(cid(9), 1).is_none() && kept.of(cid(10), 1).is_some());
     }

@@ -78,7 +78,7 @@ pub(super) fn cut(batch: &Batch, data_bytes_max: u64) -> Vec<Range<u32>> {
 /// Both halves of a request that is too large; `None` for one record.
 pub(super) fn halves(range: &Range<u32>) -> Option<[Range<u32>; 2]> {
     let middle = range.start + (range.end - range.start) / 2;
-    (middle > range.start).then(|| [range.start..middle, middle..range.end])
+    (middle > range.start).then_some([range.start..middle, middle..range.end])
 }
 
 /// Bytes of a record in a body.
