@@ -204,6 +204,12 @@ impl<S> Batcher<S> {
         (buffer.next != Position::ShardEnd).then_some(&buffer.next)
     }
 
+    /// The shares of what is buffered of a shard.
+    pub fn shares_mut(&mut self, lease: &LeaseKey) -> impl Iterator<Item = &mut S> {
+        let chunks = self.shards.get_mut(lease).map(|buffer| buffer.chunks.as_mut_slice()).unwrap_or_default();
+        chunks.iter_mut().map(|buffered| &mut buffered.share)
+    }
+
     /// Where the next batch of the shard must end, if that is given.
     pub fn owed(&self, lease: &LeaseKey) -> Option<&Position> {
         self.shards.get(lease)?.owed.as_ref()

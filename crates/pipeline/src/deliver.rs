@@ -81,7 +81,8 @@ struct Attempt {
 /// What rides on a buffered chunk.
 #[derive(Debug)]
 struct Rider {
-    hold: Hold,
+    /// `None`: it is charged to nobody any more.
+    hold: Option<Hold>,
     newest: Option<Millis>,
 }
 
@@ -255,7 +256,7 @@ impl Loop {
             Some(to) => (feed::until(chunk, to), true),
             None => (chunk, false),
         };
-        let rider = Rider { hold: self.holder.hold(share), newest };
+        let rider = Rider { hold: Some(self.holder.hold(share)), newest };
         if let Err(broken) = self.batcher.push(chunk, rider, self.context.clock.elapsed()) {
             self.breach(&lease, broken, "what was read does not continue what is buffered; reading anew");
             if let Some((tenure, _)) = self.epochs.get(&lease).copied() {
@@ -273,12 +274,24 @@ impl Loop {
         self.protocol.owed(lease).is_some() && self.protocol.ready(lease).is_some()
     }
 
+    /// A reader waits for memory that nothing can give back which is not whole: it lets its share go. So the process holds at
+    /// most half the budget more, for as long as that takes.
+    fn let_the_owed_go_uncharged(&mut self) {
+        if !self.budget.pressure() {
+            return;
+        }
+        let collecting: Vec<LeaseKey> = self.epochs.keys().filter(|lease| self.is_collecting(lease)).cloned().collect();
+        for lease in collecting {
+            self.batcher.shares_mut(&lease).for_each(|rider| rider.hold = None);
+        }
+    }
+
     /// Whether another declared range may be read. Nothing of one can be cut before the whole is there: together they must
-    /// fit into memory, beside what else is read.
+    /// fit into half the memory.
     fn may_collect(&self) -> bool {
         let collecting =
             self.epochs.keys().filter(|lease| self.is_collecting(lease) && !self.waiting.contains(*lease)).count();
-        let room = self.budget.total_bytes() as u64 / 2 / self.size_bytes.max(1);
+        let room = self.budget.total_bytes() / 2 / self.size_bytes.max(1);
         collecting < usize::try_from(room).unwrap_or(usize::MAX).max(1)
     }
 
@@ -316,6 +329,7 @@ impl Loop {
             let Some(cut) = self.batcher.cut(now, short, ready) else { break };
             self.begin(cut, now);
         }
+        self.let_the_owed_go_uncharged();
         // Here alone: whatever settles a lease, this runs before the loop waits again.
         self.answer_drains();
         let metrics = &self.context.metrics;
@@ -357,7 +371,7 @@ impl Loop {
             let (fence, from, before) = (fence.clone(), from.clone(), arrival);
             let (chunks, riders): (Vec<_>, Vec<Rider>) = part.chunks.into_iter().unzip();
             let arrival = riders.iter().rev().find_map(|rider| rider.newest).or(before);
-            holds.extend(riders.into_iter().map(|rider| rider.hold));
+            holds.extend(riders.into_iter().filter_map(|rider| rider.hold));
             if part.to == Position::ShardEnd {
                 self.ending.insert(part.lease);
             }
