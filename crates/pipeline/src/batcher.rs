@@ -109,8 +109,8 @@ impl<S> Buffer<S> {
     fn is_whole(&self) -> bool {
         match &self.owed {
             None => true,
-            Some(Position::ShardEnd) => self.ended,
-            Some(to) => self.next >= *to,
+            // Of a shard that has ended nothing more comes: what is missing has expired.
+            Some(to) => self.ended || self.next >= *to,
         }
     }
 
@@ -347,7 +347,11 @@ impl<S> Buffer<S> {
         let (chunks, weights): (Vec<_>, Vec<_>) =
             cut.into_iter().map(|buffered| ((buffered.chunk, buffered.share), buffered.weight)).unzip();
         self.since = (!self.chunks.is_empty()).then_some(now);
-        let whole = self.chunks.is_empty() && owed.is_none_or(|to| to == Position::ShardEnd);
+        if let Some(to) = owed.filter(|to| *to != Position::ShardEnd) {
+            self.next = self.next.clone().max(to.clone());
+            return Some((CutShard { lease: lease.clone(), chunks, to }, weights));
+        }
+        let whole = self.chunks.is_empty();
         let to = match chunks.last() {
             _ if whole && self.ended => Position::ShardEnd,
             Some((chunk, _)) => chunk.to.clone(),

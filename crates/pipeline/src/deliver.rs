@@ -68,6 +68,9 @@ pub struct Delivery {
 /// published or recovered hold none, and must not hold up the others.
 const ATTEMPTS_MAX: usize = 16;
 
+/// Declared ranges that are read again at once, at most: how large one is was another worker's to say.
+const COLLECTING_MAX: usize = 4;
+
 struct Attempt {
     /// The id that its outputs are staged under.
     outputs: CommitId,
@@ -274,8 +277,8 @@ impl Loop {
         self.protocol.owed(lease).is_some() && self.protocol.ready(lease).is_some()
     }
 
-    /// A reader waits for memory that nothing can give back which is not whole: it lets its share go. So the process holds at
-    /// most half the budget more, for as long as that takes.
+    /// A reader waits for memory that nothing can give back which is not whole: it lets its share go. So the process holds
+    /// more than its budget, for as long as that takes, by what was declared of [`COLLECTING_MAX`] shards at most.
     fn let_the_owed_go_uncharged(&mut self) {
         if !self.budget.pressure() {
             return;
@@ -287,12 +290,13 @@ impl Loop {
     }
 
     /// Whether another declared range may be read. Nothing of one can be cut before the whole is there: together they must
-    /// fit into half the memory.
+    /// fit into half the memory, those that are cut and charged to nobody included.
     fn may_collect(&self) -> bool {
-        let collecting =
-            self.epochs.keys().filter(|lease| self.is_collecting(lease) && !self.waiting.contains(*lease)).count();
+        let collecting = self.epochs.keys().filter(|lease| self.is_collecting(lease) && !self.waiting.contains(*lease));
+        let uncharged = self.attempts.values().filter(|attempt| attempt.batch.is_some() && attempt.holds.is_empty());
         let room = self.budget.total_bytes() / 2 / self.size_bytes.max(1);
-        collecting < usize::try_from(room).unwrap_or(usize::MAX).max(1)
+        let room = usize::try_from(room).unwrap_or(usize::MAX).clamp(1, COLLECTING_MAX);
+        collecting.count() + uncharged.count() < room
     }
 
     fn collect_what_waits(&mut self) {

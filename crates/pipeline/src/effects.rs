@@ -143,7 +143,12 @@ impl Context {
             if !self.held(&ranges) {
                 return Event::Unstaged { cid };
             }
-            pauses.pause(after).await;
+            // A server may ask for an hour; a lease that is lost meanwhile is another's to deliver.
+            tokio::select! {
+                biased;
+                () = pauses.pause(after) => {}
+                () = self.out_of_time(&ranges), if delivered => return Event::Unstaged { cid },
+            }
             if !self.held(&ranges) {
                 return Event::Unstaged { cid };
             }

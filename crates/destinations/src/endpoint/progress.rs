@@ -1,4 +1,5 @@
-//! How far a batch has come, by its commit id: a batch whose delivery is asked for again goes on where it was.
+//! How far a batch has come, by the id of the attempt: an attempt whose delivery is asked for again goes on where it was. One
+//! that reads a declared range again is another, and sends all of it.
 //!
 //! What is kept are ranges of record numbers, one a request; what is forgotten is delivered again, under the same ids.
 //! Never here: a record, a request.

@@ -60,13 +60,14 @@ pub(super) async fn deliver(
     batch: &Arc<Batch>,
 ) -> Result<Arc<Mutex<Progress>>, DeliveryError> {
     to.source()?;
-    // What every repeat carries, whoever sends it.
-    let cid = batch.declared.unwrap_or(cid);
+    // The progress is this attempt's: a range that was read again may hold other records, if a transform answers otherwise.
     let records = batch.records().count();
     let progress = to.kept.of(cid, records).unwrap_or_else(|| {
         let requests = request::cut(batch, to.settings.request_data_bytes);
         to.kept.begin(cid, records, requests)
     });
+    // What every repeat carries, whoever sends it.
+    let cid = batch.declared.unwrap_or(cid);
     if locked(&progress).pending().is_empty() {
         return Ok(progress);
     }

@@ -189,9 +189,9 @@ impl Progress {
         self.since.get_or_insert(now);
     }
 
-    /// It does not: until it does again, no time counts.
-    pub(super) fn silent(&mut self, now: Duration) {
-        self.spent = self.spent(now);
+    /// It does not, since then: until it does again, no time counts.
+    pub(super) fn silent(&mut self, then: Duration) {
+        self.spent = self.spent(then);
         self.since = None;
     }
 

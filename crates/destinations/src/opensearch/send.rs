@@ -85,7 +85,8 @@ pub(super) async fn deliver(
     let plan = Arc::new(plan);
     let mut idle = 0;
     loop {
-        locked(progress).answers(to.clock.elapsed());
+        let begin = to.clock.elapsed();
+        locked(progress).answers(begin);
         let pass = run(to, (batch, &plan), &pending, progress).await;
         let before = pending.len();
         pending = locked(progress).pending_records().collect();
@@ -94,7 +95,7 @@ pub(super) async fn deliver(
         }
         idle = if pending.len() < before { 0 } else { idle + 1 };
         let index = |record| plan.index(batch, &to.settings, record);
-        if goes_on(to, pass, (&mut locked(progress), pending.len(), &index), idle)? == Next::GivenUp {
+        if goes_on(to, pass, (&mut locked(progress), pending.len(), &index), idle, begin)? == Next::GivenUp {
             return Ok(());
         }
         tokio::time::sleep(to.pause(idle)).await;
@@ -117,18 +118,19 @@ fn goes_on(
     pass: Pass,
     (progress, pending, index): (&mut Progress, usize, &dyn Fn(u32) -> String),
     idle: u32,
+    begin: Duration,
 ) -> Result<Next, DeliveryError> {
-    let now = to.clock.elapsed();
+    // A pass that met a cluster that is away does not count: it may have waited for an answer the whole time.
     if let Some(trouble) = pass.trouble {
-        progress.silent(now);
+        progress.silent(begin);
         return Err(trouble);
     }
     if let Some((denied, index)) = pass.denied {
-        progress.silent(now);
+        progress.silent(begin);
         let cause = format!("documents for the index {index} are denied with {}: {}", denied.code, kind(&denied));
         return Err(DeliveryError::Halt { cause });
     }
-    if to.retry_max().is_some_and(|most| progress.spent(now) >= most) {
+    if to.retry_max().is_some_and(|most| progress.spent(to.clock.elapsed()) >= most) {
         progress.give_up(&Said::new("429", "the service was busy until the retry duration was over"));
         return Ok(Next::GivenUp);
     }

@@ -97,6 +97,25 @@ fn a_declared_range_to_the_end_of_its_shard_waits_for_that_and_one_before_it_doe
 }
 
 #[test]
+fn a_declared_range_whose_records_have_expired_is_whole_when_its_shard_has_ended() {
+    for (read, chunks) in [(0, 0), (2, 1)] {
+        let mut batcher = batcher(1_000, 10, 1);
+        batcher.open(lease(1), T, at(0), Some(at(4)));
+        if read > 0 {
+            batcher.push(chunk(1, 0, read, 10), (), s(0)).expect("continues");
+        }
+        batcher.end(&lease(1), T, &at(read)).expect("everything came that there is");
+        let cut = batcher.cut(s(0), false, |_| true).expect("nothing more will come");
+        assert_eq!(
+            (cut.reason, cut.shards[0].to.clone(), cut.shards[0].chunks.len()),
+            (CutReason::Declared, at(4), chunks)
+        );
+        let last = batcher.cut(s(0), false, |_| true).expect("the end is left");
+        assert_eq!((last.reason, last.shards[0].to.clone()), (CutReason::ShardEnd, Position::ShardEnd));
+    }
+}
+
+#[test]
 fn where_a_batch_is_one_shard_each_is_due_by_itself_and_the_oldest_goes_first() {
     let mut batcher = batcher(100, 10, 1);
     for (n, since) in [(1, 5), (2, 0)] {

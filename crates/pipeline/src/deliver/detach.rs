@@ -92,7 +92,9 @@ impl Loop {
         self.context.metrics.destination_detached.get_or_create(&self.context.at).set(0);
         self.holder.set_detached(false);
         for lease in leases {
-            if let Some((tenure, _)) = self.epochs.get(&lease).copied() {
+            if self.is_collecting(&lease) {
+                self.waiting.insert(lease);
+            } else if let Some((tenure, _)) = self.epochs.get(&lease).copied() {
                 self.read_on(lease, tenure);
             }
         }
